@@ -1,0 +1,120 @@
+"""The project's verbs. ``nox -l`` lists them; ``nox -s tests -- ARGUMENTS`` hands some to pytest.
+
+Each session makes its own environment from pyproject.toml, with uv where that is installed and
+with virtualenv where not. ``SARK_PEERS=required`` turns a missing third-party peer from a
+skipped test into a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+#: They measure time or use up cores themselves, so they run alone and in order.
+ALONE = ("tests/drivers", "tests/e2e")
+
+
+def _install(session: nox.Session, *groups: str) -> None:
+    session.install("-e", ".[all]", *nox.project.dependency_groups(PROJECT, *groups))
+
+
+def _peers(session: nox.Session, *names: str) -> None:
+    required = os.environ.get("SARK_PEERS") == "required"
+    options = [] if required else ["--optional"]
+    session.run("python", "tests/peers/provision.py", *options, *names)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Everything: laws, units and tidiness on all cores, then drivers and real peers alone."""
+    _install(session, "test")
+    _peers(session)
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    apart = [f"--ignore={folder}" for folder in ALONE]
+    session.run("python", "-m", "pytest", "--numprocesses=auto", *apart)
+    session.run("python", "-m", "pytest", "--durations=10", *ALONE)
+
+
+@nox.session
+def laws(session: nox.Session) -> None:
+    """Run the laws, list each with its test, and fail where a required one has none."""
+    _install(session, "test")
+    _peers(session)
+    parallel = ["--numprocesses=auto"] if not session.posargs else []
+    session.run("python", "-m", "pytest", "--laws", "-m", "law", *parallel, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff: rules and format."""
+    session.install(*nox.project.dependency_groups(PROJECT, "lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict, on the package and on uses of its public names."""
+    _install(session, "types")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Branch coverage of the package by its unit tests and laws."""
+    _install(session, "test", "coverage")
+    session.run("coverage", "run", "-m", "pytest", "tests/unit", "tests/laws", *session.posargs)
+    session.run("coverage", "report", "--show-missing", "--skip-covered")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure our calls and the official SDK's in one run, and print the ratios."""
+    _install(session, "test")
+    _peers(session, "mcp2")
+    root = session.run("python", "tests/peers/provision.py", "--where", "mcp2", silent=True)
+    sdk = ["--sdk-python", f"{root.strip()}/bin/python"] if root and root.strip() else []
+    session.run("python", "benchmarks/run.py", *sdk, *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    _install(session, "test", "docs")
+    output = session.posargs or ["docs/_build/html"]
+    session.run("sphinx-build", "-W", "-n", "--keep-going", "-q", "-b", "html", "docs", *output)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """The README's first command line, on trio and on asyncio."""
+    session.install(".[all]")
+    for backend in ("trio", "asyncio"):
+        session.run("sark", "demo", "--backend", backend, *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the wheel and use it from an empty place, where the checkout cannot shadow it."""
+    session.install("build")
+    built = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--outdir", str(built), silent=True)
+    (wheel,) = built.glob("*.whl")
+    session.install("--force-reinstall", f"{wheel}[all]")
+    empty = built / "empty"
+    empty.mkdir(exist_ok=True)
+    session.chdir(empty)
+    session.run("python", "-W", "error", "-c", "import sark_trio; print(sark_trio.__file__)")
+    session.run("sark", "--help", silent=True)
+    for artifact in built.glob("sark_trio-*"):
+        artifact.unlink()

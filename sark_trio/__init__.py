@@ -1,0 +1,66 @@
+"""A governed MCP gateway client for trio and asyncio.
+
+An application hands it a tool call; it decides whether that call may happen, writes down that
+it is about to happen, makes it happen within its deadline, survives what network and servers do
+meanwhile, and writes down how it ended. Begin with :class:`GatewayClient`.
+"""
+
+from __future__ import annotations
+
+from sark_trio.client.config import Settings, load
+from sark_trio.client.gateway import ClientStatistics, GatewayClient
+from sark_trio.client.identity import JwksUrl
+from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing
+from sark_trio.client.servers import Http, Server, Stdio, ToolRule
+from sark_trio.errors import GatewayError
+from sark_trio.governance.decision import Decision
+from sark_trio.governance.jwt import TokenVerifier
+from sark_trio.governance.opa import Opa
+from sark_trio.governance.pipeline import AllowAll, PolicyEngine
+from sark_trio.governance.principal import Principal
+from sark_trio.governance.query import Query, Question
+from sark_trio.governance.rego import Rego
+from sark_trio.machines.breaker import Breaker as CircuitBreaker
+from sark_trio.machines.circuit import BreakerOptions, CircuitState
+from sark_trio.machines.retry import RetryConfig
+from sark_trio.mcp.messages import Agreed
+from sark_trio.mcp.progress import Progress
+from sark_trio.mcp.results import ToolResult
+from sark_trio.mcp.tools import Tool
+from sark_trio.net.tls import TLSOptions
+from sark_trio.stores.audit import AuditLog
+
+__all__ = [
+    "Agreed",
+    "AllowAll",
+    "AuditLog",
+    "BreakerOptions",
+    "CircuitBreaker",
+    "CircuitState",
+    "ClientStatistics",
+    "Decision",
+    "GatewayClient",
+    "GatewayError",
+    "Http",
+    "JwksUrl",
+    "Opa",
+    "PolicyEngine",
+    "Principal",
+    "Progress",
+    "Query",
+    "Question",
+    "Rego",
+    "RetryConfig",
+    "Server",
+    "ServerInfo",
+    "Settings",
+    "Stdio",
+    "TLSOptions",
+    "TokenVerifier",
+    "Tool",
+    "ToolInfo",
+    "ToolListing",
+    "ToolResult",
+    "ToolRule",
+    "load",
+]

@@ -1,0 +1,1 @@
+"""The command line: ``sark``. A thin shell over the client."""

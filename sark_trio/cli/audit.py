@@ -1,0 +1,116 @@
+"""``sark audit verify`` and ``sark audit tail``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sark_trio.cli.options import add_config, add_output, read_settings
+from sark_trio.cli.output import Output
+from sark_trio.client.config import AuditSettings
+from sark_trio.stores.audit import tail, verify_directory
+
+__all__ = ["add_parsers"]
+
+
+def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands about the audit log. They only read, also while it is being written."""
+    audit = commands.add_parser("audit", help="verify or read the audit log")
+    parsers = audit.add_subparsers(required=True, metavar="COMMAND")
+
+    verify = parsers.add_parser("verify", help="find the first record that was tampered with")
+    verify.add_argument("directory", type=Path, nargs="?", help="default: the configured one")
+    verify.add_argument(
+        "--checkpoints", type=Path, metavar="FILE", help="without it a cut-off end is not seen"
+    )
+    verify.set_defaults(command=_verify)
+    add_output(verify)
+    add_config(verify)
+
+    tail_ = parsers.add_parser("tail", help="print the last records")
+    tail_.add_argument("directory", type=Path, nargs="?", help="default: the configured one")
+    tail_.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="default: 20")
+    tail_.set_defaults(command=_tail)
+    add_output(tail_)
+    add_config(tail_)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 1_000_000:
+        raise argparse.ArgumentTypeError("between 1 and 1,000,000")
+    return value
+
+
+def _place(options: argparse.Namespace) -> AuditSettings:
+    if options.directory is not None:
+        return AuditSettings(directory=options.directory)
+    audit = read_settings(options).audit
+    assert audit is not None
+    return audit
+
+
+def _verify(options: argparse.Namespace, output: Output) -> int:
+    place = _place(options)
+    checkpoints = options.checkpoints or place.checkpoints
+    report = verify_directory(place.directory, checkpoints)
+    fault = report.fault
+    facts: dict[str, Any] = {
+        "ok": report.ok,
+        "records": report.records,
+        "segments": report.segments,
+        "checkpoints": report.checkpoints,
+        "in_doubt": list(report.in_doubt),
+        "fault": None
+        if fault is None
+        else {
+            "index": fault.index,
+            "segment": fault.segment,
+            "offset": fault.offset,
+            "reason": fault.reason,
+        },
+    }
+    if output.as_json:
+        output.value(facts)
+        return 0 if report.ok else 1
+    if fault is not None:
+        output.line(f"NOT WHOLE: record {fault.index}, {fault.segment} at byte {fault.offset}:")
+        output.line(f"  {fault.reason}")
+        output.line(f"  the {report.records} records before it are as they were written")
+        return 1
+    output.line(f"{report.records} records in {report.segments} segments: every link holds")
+    output.line(f"{report.checkpoints} checkpoints agree" + _advice(report.checkpoints))
+    if report.in_doubt:
+        output.line(f"{len(report.in_doubt)} calls have no outcome (running, or a crash):")
+        for request_id in report.in_doubt:
+            output.line(f"  {request_id}")
+    return 0
+
+
+def _advice(checkpoints: int) -> str:
+    return "" if checkpoints else ": without --checkpoints a cut-off end is not seen"
+
+
+def _tail(options: argparse.Namespace, output: Output) -> int:
+    records = tail(_place(options).directory, options.lines)
+    if output.as_json:
+        output.value(records)
+        return 0
+    for record in records:
+        output.line(_one_line(record))
+    return 0
+
+
+def _one_line(record: dict[str, Any]) -> str:
+    """The record as somebody wants to read it who looks for what happened."""
+    words = [str(record["seq"]), str(record["ts"]), str(record["kind"])]
+    if record.get("principal_id"):
+        words.append(str(record["principal_id"]))
+    if record.get("server"):
+        words.append(f"{record['server']}/{record.get('tool') or record.get('method')}")
+    words += [str(record[name]) for name in ("outcome", "reason", "error") if record.get(name)]
+    if record.get("args") is not None:
+        words.append(json.dumps(record["args"], ensure_ascii=False))
+    return "  ".join(words)

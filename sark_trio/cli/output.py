@@ -1,0 +1,94 @@
+"""What ``sark`` prints: for people on a terminal, or one JSON document for machines."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, final
+
+from attrs import frozen
+
+from sark_trio import errors
+
+__all__ = ["EXIT_CODES", "Output", "exit_code"]
+
+#: What a terminal would obey instead of show. Tools and servers are strangers.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]")
+
+#: The first type that fits decides; documented in docs/reference/cli.
+EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
+    (errors.Denied, 3),
+    (errors.AuditUnavailable, 6),
+    (errors.AuditError, 6),
+    (errors.UsageError, 2),
+    (errors.CallTimeout, 5),
+    (errors.OutcomeUnknown, 5),
+    (errors.GatewayError, 4),
+)
+
+_REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
+    (errors.PolicyUnavailable, "check [policy] with `sark policy eval`"),
+    (errors.Denied, "ask whoever keeps the policy; `sark audit tail` shows the decision"),
+    (errors.CircuitOpen, "wait, or see `sark servers` for what is wrong with the server"),
+    (errors.AuthenticationRequired, "give the server credentials: headers = {Authorization = ...}"),
+    (errors.ProcessStartError, "run the command by hand to see what it says"),
+    (errors.OutcomeUnknown, "look at the server before you repeat the call"),
+    (errors.ConnectError, "is the server running, and the URL right?"),
+    (errors.AuditCorrupt, "keep the files as they are: they are evidence"),
+)
+
+
+def exit_code(error: errors.GatewayError) -> int:
+    """The exit status that tells a script what happened."""
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+@final
+@frozen
+class Output:
+    """Where answers go. Errors always go to standard error, in one line with a remedy."""
+
+    as_json: bool = False
+
+    def value(self, value: Mapping[str, Any] | Sequence[Any]) -> None:
+        """One JSON document."""
+        print(json.dumps(value, ensure_ascii=False, indent=None if self.as_json else 2))
+
+    def line(self, text: str) -> None:
+        """One line for people; nothing for machines."""
+        if not self.as_json:
+            print(visible(text))
+
+    def table(self, rows: Iterable[Sequence[str]]) -> None:
+        """Columns as wide as they need to be, the last one as it is."""
+        cells = [[visible(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for row in cells:
+            padded = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+            print("  ".join([*padded, row[-1]]).rstrip())
+
+    def error(self, error: errors.GatewayError) -> None:
+        """What went wrong, and what to do about it."""
+        if self.as_json:
+            facts = {
+                "error": type(error).__name__,
+                "message": error.message,
+                "delivery": error.delivery,
+                "retry_after_s": error.retry_after_s,
+                "attempts": error.attempts,
+                "server": error.server,
+                "request_id": error.request_id,
+                "decision_id": error.decision_id,
+            }
+            print(json.dumps(facts, ensure_ascii=False), file=sys.stderr)
+            return
+        remedy = next((words for kind, words in _REMEDIES if isinstance(error, kind)), None)
+        text = f"sark: {error.message}" + (f" ({remedy})" if remedy else "")
+        print(visible(text.replace("\n", " ")), file=sys.stderr)
+
+
+def visible(text: str) -> str:
+    """*text* with everything that a terminal would obey made visible."""
+    return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)

@@ -1,0 +1,280 @@
+"""Configuration files: ``sark.toml``, and the ``mcpServers`` JSON that MCP hosts use.
+
+Reading gives frozen values and touches nothing else: no server is contacted, no policy is
+compiled, no directory is made. Relative paths are relative to the file. ``${NAME}`` stands for
+a variable of the environment, so that secrets need not stand in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, final
+
+from attrs import field, frozen
+
+from sark_trio import jsontext
+from sark_trio.client.servers import Http, Server, Stdio, ToolRule, check_name
+from sark_trio.client.table import Table
+from sark_trio.errors import ConfigError
+from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.retry import RetryConfig
+from sark_trio.net.tls import TLSOptions
+from sark_trio.stores.audit_files import FsyncMode
+
+__all__ = ["AuditSettings", "IdentitySettings", "PolicySettings", "Settings", "load"]
+
+#: No configuration of ours is larger; reading a wrong file must not fill memory.
+_FILE_BYTES_MAX = 4 * 1024 * 1024
+_Made = TypeVar("_Made")
+_POSITION = re.compile(r"line (\d+),? column (\d+)")
+
+
+@final
+@frozen(kw_only=True)
+class PolicySettings:
+    """``[policy]``: exactly one of *rego*, *opa*, *allow_all*; none of them denies every call."""
+
+    rego: tuple[Path, ...] = ()
+    data: Path | None = None
+    query: str | None = None
+    opa: str | None = None
+    opa_path: str | None = None
+    opa_token: str | None = field(default=None, repr=False)
+    allow_all: bool = False
+
+
+@final
+@frozen(kw_only=True)
+class AuditSettings:
+    """``[audit]``: where the log is kept, and where its checkpoints go."""
+
+    directory: Path
+    fsync: FsyncMode = "group"
+    checkpoints: Path | None = None
+
+
+@final
+@frozen(kw_only=True)
+class IdentitySettings:
+    """``[identity]``: whom tokens must come from, and who the command line acts as."""
+
+    jwks: str | None = None
+    issuer: str | None = None
+    audience: str | None = None
+    algorithms: tuple[str, ...] = ()
+    principal: str | None = None
+    roles: tuple[str, ...] = ()
+
+
+@final
+@frozen(kw_only=True)
+class Settings:
+    """All that a configuration file says."""
+
+    source: Path
+    servers: Mapping[str, Server] = field(factory=dict)
+    policy: PolicySettings = PolicySettings()
+    audit: AuditSettings | None = None
+    identity: IdentitySettings = IdentitySettings()
+    timeout_s: float = 30.0
+    grace_s: float = 5.0
+
+
+def load(path: Path | str, *, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read *path*: TOML if it is named so, else JSON with ``mcpServers``.
+
+    :param environ: what ``${NAME}`` stands for; default the process's environment.
+    :raises ConfigError: unreadable, not TOML or JSON (line and column), or a key that is
+        unknown, missing or of the wrong type.
+    """
+    path = Path(path)
+    variables = os.environ if environ is None else environ
+    text = _read(path)
+    if path.suffix == ".toml":
+        return _from_toml(Table(_parse_toml(text, path), str(path), environ=variables), path)
+    return _from_json(Table(_parse_json(text, path), str(path), environ=variables), path)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as exc:
+        raise ConfigError(f"cannot be read: {exc.strerror}", source=str(path)) from exc
+    if len(raw) > _FILE_BYTES_MAX:
+        raise ConfigError(f"larger than {_FILE_BYTES_MAX} bytes", source=str(path))
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise ConfigError("not UTF-8", source=str(path), line=line) from exc
+
+
+def _parse_toml(text: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise _misplaced(f"not TOML: {exc}", path) from exc
+
+
+def _parse_json(text: str, path: Path) -> dict[str, Any]:
+    try:
+        value = jsontext.decode_strict(text)
+    except jsontext.JSONError as exc:
+        raise _misplaced(str(exc), path) from exc
+    if not isinstance(value, dict):
+        raise ConfigError("not a JSON object", source=str(path), line=1)
+    return value
+
+
+def _misplaced(message: str, path: Path) -> ConfigError:
+    place = _POSITION.search(message)
+    line, column = (int(place[1]), int(place[2])) if place else (None, None)
+    return ConfigError(message, source=str(path), line=line, column=column)
+
+
+def _from_json(root: Table, path: Path) -> Settings:
+    """``{"mcpServers": {...}}``; VS Code says ``servers``. Other keys are other programs'."""
+    key = "mcpServers" if "mcpServers" in root.data or "servers" not in root.data else "servers"
+    if key not in root.data:
+        raise root.error("no 'mcpServers' in it: not an MCP host's configuration")
+    servers = {check_name(n): _host_server(t) for n, t in root.tables(key).items()}
+    return Settings(source=path, servers=servers)
+
+
+def _host_server(table: Table) -> Server:
+    if "command" in table.data:
+        command = (table.take("command", str), *table.strings("args", ()))
+        return Stdio(command, cwd=table.take("cwd", str, None), env=table.mapping("env"))
+    for key in ("url", "serverUrl", "httpUrl"):
+        if key in table.data:
+            return Http(table.take(key, str), headers=table.mapping("headers"))
+    raise table.error("neither 'command' nor 'url'")
+
+
+def _from_toml(root: Table, path: Path) -> Settings:
+    client = root.table("client")
+    settings = Settings(
+        source=path,
+        servers={check_name(n): _server(t, path) for n, t in root.tables("servers").items()},
+        policy=_policy(root.table("policy"), path),
+        audit=_audit(root.table("audit"), path) if "audit" in root.data else None,
+        identity=_identity(root.table("identity"), path),
+        timeout_s=client.number("timeout_s", 30.0),
+        grace_s=client.number("grace_s", 5.0),
+    )
+    client.finish()
+    root.finish()
+    return settings
+
+
+def _server(table: Table, path: Path) -> Server:
+    common: dict[str, Any] = {
+        "trusted": table.take("trusted", bool, default=False),
+        "sensitivity": table.take("sensitivity", str, "medium"),
+        "tools": {name: _tool(one) for name, one in table.tables("tools").items()},
+        "timeout_s": table.number("timeout_s"),
+        "protocol_version": table.take("protocol_version", str, None),
+        "breaker": _options(table, "breaker", BreakerOptions),
+        "retry": _options(table, "retry", RetryConfig),
+    }
+    if ("url" in table.data) == ("command" in table.data):
+        raise table.error("needs exactly one of 'url' and 'command'")
+    server: Server
+    if "url" in table.data:
+        tls = _tls(table.table("tls"), path) if "tls" in table.data else None
+        url, headers = table.take("url", str), table.mapping("headers")
+        server = _build(table, Http, url, headers=headers, tls=tls, **common)
+    else:
+        command, cwd = table.strings("command"), table.take("cwd", str, None)
+        where = None if cwd is None else path.parent / cwd
+        server = _build(table, Stdio, command, cwd=where, env=table.mapping("env"), **common)
+    table.finish()
+    return server
+
+
+def _tool(table: Table) -> ToolRule:
+    rule = _build(
+        table,
+        ToolRule,
+        sensitivity=table.take("sensitivity", str, None),
+        sensitive_params=table.strings("sensitive_params", ()),
+        replay_safe=table.take("replay_safe", bool, None),
+        timeout_s=table.number("timeout_s"),
+    )
+    table.finish()
+    return rule
+
+
+def _options(table: Table, key: str, kind: type[_Made]) -> _Made | None:
+    """A table whose keys are the options of a machine, by their own names."""
+    if key not in table.data:
+        return None
+    below = table.table(key)
+    return _build(below, kind, **below.data)
+
+
+def _tls(table: Table, path: Path) -> TLSOptions:
+    names = ("ca_file", "cert_file", "key_file")
+    files = {name: path.parent / table.take(name, str) for name in names if name in table.data}
+    options = _build(table, TLSOptions, **files)
+    table.finish()
+    return options
+
+
+def _policy(table: Table, path: Path) -> PolicySettings:
+    data = table.take("data", str, None)
+    settings = PolicySettings(
+        rego=tuple(path.parent / name for name in table.strings("rego", ())),
+        data=None if data is None else path.parent / data,
+        query=table.take("query", str, None),
+        opa=table.take("opa", str, None),
+        opa_path=table.take("opa_path", str, None),
+        opa_token=table.take("opa_token", str, None),
+        allow_all=table.take("allow_all", bool, default=False),
+    )
+    if bool(settings.rego) + bool(settings.opa) + settings.allow_all > 1:
+        raise table.error("needs exactly one of 'rego', 'opa' and 'allow_all'")
+    table.finish()
+    return settings
+
+
+def _audit(table: Table, path: Path) -> AuditSettings:
+    checkpoints = table.take("checkpoints", str, None)
+    settings = AuditSettings(
+        directory=path.parent / table.take("directory", str),
+        fsync=table.take("fsync", str, "group"),
+        checkpoints=None if checkpoints is None else path.parent / checkpoints,
+    )
+    table.finish()
+    return settings
+
+
+def _identity(table: Table, path: Path) -> IdentitySettings:
+    jwks = table.take("jwks", str, None)
+    if jwks is not None and not jwks.startswith("https://"):
+        jwks = str(path.parent / jwks)
+    settings = IdentitySettings(
+        jwks=jwks,
+        issuer=table.take("issuer", str, None),
+        audience=table.take("audience", str, None),
+        algorithms=table.strings("algorithms", ()),
+        principal=table.take("principal", str, None),
+        roles=table.strings("roles", ()),
+    )
+    table.finish()
+    return settings
+
+
+def _build(table: Table, kind: type[_Made], *args: Any, **options: Any) -> _Made:
+    """Make *kind*, and say where in the file the value stands that it refuses."""
+    try:
+        return kind(*args, **options)
+    except ConfigError as exc:
+        raise table.error(exc.message) from exc
+    except (TypeError, ValueError) as exc:
+        raise table.error(str(exc).replace(f"{kind.__name__}.__init__() ", "")) from exc

@@ -1,0 +1,161 @@
+"""What runs under a client: the log, the errands' connections, and every upstream.
+
+The task group at the root of all of it, and the order in which it comes up and goes down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, final
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from attrs import define, field
+
+from sark_trio.client.caller import Caller
+from sark_trio.client.lifetime import collapse
+from sark_trio.client.servers import Server, check_name
+from sark_trio.client.upstream import Upstream
+from sark_trio.errors import ClientClosed, ConfigError, UnknownServer, UsageError
+from sark_trio.net.pool import ConnectionPool
+from sark_trio.stores.audit import AuditLog
+
+__all__ = ["Engine", "State"]
+
+State = Literal["new", "open", "closing", "closed"]
+#: Servers of one client: each has machines and, when used, connections or a process.
+SERVERS_MAX = 4_096
+
+
+@final
+@define(eq=False, kw_only=True)
+class Engine:
+    """Owns every task of a client.
+
+    :param errands: connections for policy and keys.
+    :param grace_s: time that running calls get when it ends.
+    :param make: the upstream of a named server; raises ConfigError.
+    """
+
+    audit: AuditLog
+    errands: ConnectionPool
+    caller: Caller
+    grace_s: float
+    make: Callable[[str, Server | str | Sequence[str]], Upstream]
+    state: State = field(default="new", init=False)
+    upstreams: dict[str, Upstream] = field(factory=dict, init=False)
+    _tasks: TaskGroup | None = field(default=None, init=False)
+    _stop: anyio.Event = field(factory=anyio.Event, init=False)
+    _ended: anyio.Event = field(factory=anyio.Event, init=False)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Own everything until :meth:`close`, or until cancelled.
+
+        :raises AuditError: the audit log cannot be opened.
+        """
+        if self.state != "new":
+            raise UsageError("a GatewayClient runs once; make another one")
+        self.state = "open"
+        try:
+            async with anyio.create_task_group() as task_group:
+                await self._own(task_group, task_status)
+        except BaseExceptionGroup as group:
+            single = collapse(group)
+            raise single from single.__cause__
+        finally:
+            self.state = "closed"
+            self._tasks = None
+            self._ended.set()
+
+    async def close(self) -> None:
+        """End running calls within the grace, close everything, flush the log. Idempotent."""
+        self._stop.set()
+        if self.state == "new":
+            self.state = "closed"
+            self._ended.set()
+        await self._ended.wait()
+
+    async def _own(self, task_group: TaskGroup, task_status: TaskStatus[None]) -> None:
+        await task_group.start(self.audit.run)
+        await task_group.start(self.errands.run)
+        for upstream in self.upstreams.values():
+            await task_group.start(upstream.run)
+        self._tasks = task_group
+        task_status.started()
+        try:
+            await self._stop.wait()
+            await self._wind_down(self.grace_s)
+        except BaseException:
+            # Cancelled: what was begun is ended all the same, each step within its own bound.
+            with anyio.CancelScope(shield=True):
+                await self._wind_down(0)
+            raise
+        task_group.cancel_scope.cancel()
+
+    async def _wind_down(self, grace_s: float) -> None:
+        """Refuse, let end, cancel, close transports, and only then the log of it all."""
+        self.state = "closing"
+        await self.caller.drain(grace_s)
+        async with anyio.create_task_group() as closing:
+            for upstream in self.upstreams.values():
+                closing.start_soon(upstream.aclose)
+        self.errands.shutdown()
+        await self.audit.aclose()
+
+    # -- servers ------------------------------------------------------------------------------
+
+    def upstream(self, name: str) -> Upstream:
+        """The upstream of that name.
+
+        :raises UnknownServer: there is none.
+        """
+        try:
+            return self.upstreams[name]
+        except KeyError:
+            known = ", ".join(sorted(self.upstreams)[:10]) or "none"
+            raise UnknownServer(f"no server {name!r}; configured: {known}", server=name) from None
+
+    def put(self, name: str, server: Server | str | Sequence[str]) -> Upstream:
+        """Take in a server; it is contacted when it is first needed.
+
+        :raises ConfigError: the name is taken or cannot be one, or the server cannot be.
+        """
+        if check_name(name) in self.upstreams:
+            raise ConfigError(f"there is a server {name!r} already; remove it first")
+        if len(self.upstreams) >= SERVERS_MAX:
+            raise ConfigError(f"more than {SERVERS_MAX} servers")
+        upstream = self.upstreams[name] = self.make(name, server)
+        return upstream
+
+    async def add(self, name: str, server: Server | str | Sequence[str]) -> None:
+        """Take in a server while running."""
+        tasks = self.open_tasks()
+        await tasks.start(self.put(name, server).run)
+
+    async def remove(self, name: str) -> None:
+        """Close a server's transport and forget the server."""
+        upstream = self.upstream(name)
+        del self.upstreams[name]
+        await upstream.aclose()
+
+    async def restart(self, name: str) -> Upstream:
+        """The upstream of that name, begun afresh if it was closed or has crashed."""
+        tasks = self.open_tasks()
+        upstream = self.upstream(name)
+        if upstream.state in {"closed", "failed"}:
+            upstream = self.upstreams[name] = self.make(name, upstream.server)
+            await tasks.start(upstream.run)
+        return upstream
+
+    def open_tasks(self) -> TaskGroup:
+        """The root task group.
+
+        :raises ClientClosed: it is not there yet, or no more.
+        """
+        if self.state == "new" or (self.state == "open" and self._tasks is None):
+            raise ClientClosed(
+                "the client is not open yet: enter `async with client`, or start its run()"
+            )
+        if self.state != "open" or self._tasks is None:
+            raise ClientClosed("the client is closed")
+        return self._tasks

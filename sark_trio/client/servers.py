@@ -1,0 +1,191 @@
+"""What an operator says about a server: where it is, and how far it is trusted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, final
+
+from attrs import field, frozen
+
+from sark_trio.errors import ConfigError
+from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.retry import RetryConfig
+from sark_trio.net.tls import TLSOptions
+
+__all__ = ["Http", "Memory", "Sensitivity", "Server", "Stdio", "ToolRule", "as_server", "check_name"]
+
+Sensitivity = Literal["low", "medium", "high", "critical"]
+_SENSITIVITIES = ("low", "medium", "high", "critical")
+#: Names appear in metrics, file names and `server__tool`: plain, and short enough for a label.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def _frozen_map(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    return MappingProxyType(dict(value or {}))
+
+
+def _strings(value: Sequence[str]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _one_of(_: Any, attribute: Any, value: str) -> None:
+    if value not in _SENSITIVITIES:
+        allowed = ", ".join(_SENSITIVITIES)
+        raise ConfigError(f"{value!r} is not one of {allowed}", source=attribute.name)
+
+
+def _positive(_: Any, attribute: Any, value: float | None) -> None:
+    if value is not None and not 0 < value < float("inf"):
+        raise ConfigError(f"{value!r} is not a positive number of seconds", source=attribute.name)
+
+
+@final
+@frozen(kw_only=True)
+class ToolRule:
+    """What the operator knows of one tool; it outranks what the server says of itself.
+
+    :param sensitivity: how much harm a wrong call can do; policies see it.
+    :param sensitive_params: names of arguments that never leave this process.
+    :param replay_safe: whether a call may be sent again when its outcome is unknown;
+        ``None`` leaves that to the server's annotations, if the server is trusted.
+    :param timeout_s: deadline of one call; ``None`` takes the server's.
+    """
+
+    sensitivity: Sensitivity | None = field(
+        default=None, validator=lambda s, a, v: None if v is None else _one_of(s, a, v)
+    )
+    sensitive_params: tuple[str, ...] = field(default=(), converter=_strings)
+    replay_safe: bool | None = None
+    timeout_s: float | None = field(default=None, validator=_positive)
+
+
+@frozen(kw_only=True)
+class Server:
+    """What holds for a server on any transport.
+
+    :param trusted: believe its tool annotations (``readOnlyHint``, ``idempotentHint``).
+        MCP: annotations of a server that is not trusted must not be believed.
+    :param sensitivity: of tools that have no rule of their own.
+    :param tools: rules by tool name; ``*`` is the rule of all others.
+    :param timeout_s: deadline of one call, all attempts included; ``None`` takes the client's.
+    :param breaker: circuit breaker of this server; ``None`` takes the client's.
+    :param retry: retry schedule of this server; ``None`` takes the client's.
+    :param protocol_version: speak this MCP revision only; ``None`` negotiates.
+    """
+
+    trusted: bool = False
+    sensitivity: Sensitivity = field(default="medium", validator=_one_of)
+    tools: Mapping[str, ToolRule] = field(factory=dict, converter=_frozen_map)
+    timeout_s: float | None = field(default=None, validator=_positive)
+    breaker: BreakerOptions | None = None
+    retry: RetryConfig | None = None
+    protocol_version: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is, fit to print: no secret is in it."""
+        raise ConfigError(f"{type(self).__name__} says where no server is; use Http or Stdio")
+
+    def rule(self, tool: str) -> ToolRule:
+        """The rule that holds for *tool*."""
+        return self.tools.get(tool) or self.tools.get("*") or _NO_RULE
+
+
+@final
+@frozen(kw_only=True)
+class Http(Server):
+    """A server behind a URL: Streamable HTTP, any revision.
+
+    :param url: the MCP endpoint, such as ``https://db.example/mcp``.
+    :param headers: sent with every request, to exactly this origin; values are secrets.
+    :param tls: certificates to trust and to show; ``None`` uses the system's.
+    """
+
+    url: str = field(kw_only=False)
+    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
+    tls: TLSOptions | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL without its query, where a secret may stand."""
+        return self.url.partition("?")[0]
+
+
+@final
+@frozen(kw_only=True)
+class Stdio(Server):
+    """A server that we start: newline-delimited JSON-RPC over its standard streams.
+
+    :param command: program and arguments; never a shell line.
+    :param cwd: its working directory; ``None`` is ours.
+    :param env: variables added to the few that are handed on; values are secrets.
+    """
+
+    command: tuple[str, ...] = field(kw_only=False, converter=_strings)
+    cwd: Path | str | None = None
+    env: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
+
+    @property
+    def address(self) -> str:
+        """The program; arguments may hold a secret."""
+        return self.command[0]
+
+    @command.validator
+    def _check_command(self, _: Any, value: tuple[str, ...]) -> None:
+        if not value or not value[0]:
+            raise ConfigError("a command needs at least the program's name", source="command")
+        if any("\0" in part for part in value):
+            raise ConfigError("a command cannot hold NUL characters", source="command")
+
+
+@final
+@frozen(kw_only=True)
+class Memory(Server):
+    """A server in this process, such as one that the application embeds.
+
+    :param serve: ``await serve(incoming)`` answers one request with its ``result`` member; see
+        :class:`sark_trio.transports.memory.Incoming`.
+    """
+
+    serve: Callable[[Any], Awaitable[Mapping[str, Any]]] = field(kw_only=False, repr=False)
+
+    @property
+    def address(self) -> str:
+        """The function's name."""
+        return getattr(self.serve, "__qualname__", type(self.serve).__qualname__)
+
+
+_NO_RULE = ToolRule()
+
+
+def as_server(value: Server | str | Sequence[str], *, source: str | None = None) -> Server:
+    """The server that *value* stands for: itself, a URL, or a command as a list.
+
+    :raises ConfigError: a string that is no URL.
+    """
+    if isinstance(value, Server):
+        return value
+    if not isinstance(value, str):
+        return Stdio(value)
+    if value.startswith(("http://", "https://")):
+        return Http(value)
+    raise ConfigError(
+        f"{value!r} is no http:// or https:// URL; give a command as a list of strings",
+        source=source,
+    )
+
+
+def check_name(name: str) -> str:
+    """*name*, if it can name a server.
+
+    :raises ConfigError: it cannot.
+    """
+    if not _NAME.match(name):
+        raise ConfigError(
+            f"server name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', "
+            "beginning with a letter or digit"
+        )
+    return name

@@ -1,0 +1,145 @@
+"""What a policy may ask for beside its answer: a small closed set. White.
+
+An obligation that is not understood can not be met, so a decision that carries one is no
+decision. Each only takes away: from the arguments before they are sent, from the result before
+it is seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, final
+
+from attrs import field, frozen
+
+from sark_trio.governance.filters import Filtered, ParameterFilter
+from sark_trio.governance.redact import Redacted, Redactor, cap_result
+
+__all__ = [
+    "LimitResult",
+    "Obligation",
+    "RedactResult",
+    "StripParameters",
+    "apply_obligations",
+    "parse_obligations",
+    "strip_parameters",
+]
+
+#: Obligations of one decision.
+OBLIGATIONS_MAX: Final = 64
+
+
+@final
+@frozen
+class RedactResult:
+    """``{"type": "redact_result", "paths": [...], "keys": [...], "patterns": [...]}``."""
+
+    redactor: Redactor
+
+
+@final
+@frozen
+class StripParameters:
+    """``{"type": "strip_parameters", "paths": [...]}``."""
+
+    rules: ParameterFilter
+
+
+@final
+@frozen
+class LimitResult:
+    """``{"type": "limit_result", "bytes_max": 65536}``."""
+
+    bytes_max: int = field()
+
+    @bytes_max.validator
+    def _check(self, _: object, value: object) -> None:
+        if type(value) is not int or value < 0:
+            raise ValueError("bytes_max must be an integer of at least 0")
+
+
+Obligation = RedactResult | StripParameters | LimitResult
+
+
+def _redact(members: dict[str, Any]) -> RedactResult:
+    lists = {name: _texts(name, members.pop(name, [])) for name in ("paths", "keys", "patterns")}
+    if not any(lists.values()):
+        raise ValueError("redact_result names nothing to redact")
+    return RedactResult(Redactor(**lists))
+
+
+def _strip(members: dict[str, Any]) -> StripParameters:
+    paths = _texts("paths", members.pop("paths", None))
+    return StripParameters(ParameterFilter(deny=paths, sensitive="keep"))
+
+
+def _limit(members: dict[str, Any]) -> LimitResult:
+    return LimitResult(members.pop("bytes_max", None))
+
+
+_KINDS: Final[dict[str, Callable[[dict[str, Any]], Obligation]]] = {
+    "redact_result": _redact,
+    "strip_parameters": _strip,
+    "limit_result": _limit,
+}
+
+
+def _texts(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"{name} must be a list of texts")
+    return value
+
+
+def parse_obligations(value: Any) -> tuple[Obligation, ...]:
+    """The obligations of a decision; ``None`` is none.
+
+    :raises ValueError: not a list, an unknown type, an unknown or malformed member.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) > OBLIGATIONS_MAX:
+        raise ValueError(f"obligations must be a list of at most {OBLIGATIONS_MAX}")
+    return tuple(_parse(item) for item in value)
+
+
+def _parse(item: Any) -> Obligation:
+    members = dict(item) if isinstance(item, dict) else {}
+    kind = members.pop("type", None)
+    build = _KINDS.get(kind) if isinstance(kind, str) else None
+    if build is None:
+        raise ValueError(f"unknown obligation {kind!r:.80}")
+    obligation = build(members)
+    if members:
+        raise ValueError(f"{kind} has unknown members {sorted(members)!r:.80}")
+    return obligation
+
+
+def strip_parameters(arguments: Mapping[str, Any], obligations: Iterable[Obligation]) -> Filtered:
+    """*arguments* without what the obligations strip, in a copy."""
+    removed: list[str] = []
+    filtered = Filtered(arguments=dict(arguments))
+    for obligation in obligations:
+        if isinstance(obligation, StripParameters):
+            filtered = obligation.rules.apply(filtered.arguments)
+            removed += filtered.removed
+    return Filtered(arguments=filtered.arguments, removed=tuple(removed))
+
+
+def apply_obligations(result: Mapping[str, Any], obligations: Iterable[Obligation]) -> Redacted:
+    """*result* as the obligations let it be seen; errors of a tool (``isError``) too.
+
+    Limits come last and measure what is left.
+    """
+    counts: Counter[str] = Counter()
+    ordered = sorted(obligations, key=lambda one: isinstance(one, LimitResult))
+    for obligation in ordered:
+        if isinstance(obligation, RedactResult):
+            step = obligation.redactor.result(result)
+        elif isinstance(obligation, LimitResult):
+            step = cap_result(result, obligation.bytes_max)
+        else:
+            continue
+        result = step.value
+        counts.update(dict(step.counts))
+    return Redacted(result, tuple(sorted(counts.items())))

@@ -1,0 +1,159 @@
+"""What is asked of a policy: one question, in one input that all known policies can read.
+
+White. The original system had three shapes of input, and policies that matched none of the
+callers. :func:`superset_input` carries the three at once, and no token in any of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final, Literal, final
+
+from attrs import field, frozen
+from attrs.validators import in_
+
+from sark_trio import errors, jsontext
+from sark_trio.governance.principal import Principal
+
+__all__ = [
+    "DISCOVER",
+    "INVOKE",
+    "LIST_SERVERS",
+    "SERVER_INFO",
+    "Query",
+    "Question",
+    "Sensitivity",
+    "superset_input",
+]
+
+INVOKE: Final = "gateway:tool:invoke"
+DISCOVER: Final = "gateway:tool:discover"
+LIST_SERVERS: Final = "gateway:server:list"
+SERVER_INFO: Final = "gateway:server:info"
+
+Sensitivity = Literal["low", "medium", "high", "critical"]
+
+
+def _plain(value: Any) -> Any:
+    # What is no mapping is kept for check_arguments to refuse in words that help.
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@final
+@frozen(kw_only=True)
+class Query:
+    """May *principal* do *action*, on this server and tool, with these arguments?
+
+    :param sensitivity: the operator's word on the tool; never the server's own.
+    :param context: further facts of the application. What changes with every call (a time, an
+        id) does not belong here: it would keep every decision out of the cache.
+    """
+
+    principal: Principal
+    action: str = INVOKE
+    server: str | None = None
+    tool: str | None = None
+    arguments: dict[str, Any] = field(factory=dict, converter=_plain, repr=False)
+    sensitivity: Sensitivity = field(
+        default="medium", validator=in_(("low", "medium", "high", "critical"))
+    )
+    context: dict[str, Any] = field(factory=dict, converter=_plain, repr=False)
+
+
+def superset_input(query: Query) -> dict[str, Any]:
+    """The policy input for *query*: every shape that shipped policies read, in one object."""
+    who = query.principal
+    arguments = query.arguments
+    user = {
+        "id": who.id,
+        "kind": who.kind,
+        "roles": who.roles,
+        "permissions": who.permissions,
+        "teams": who.teams,
+        "email": who.email,
+        "trust_level": who.trust_level,
+        "environment": who.environment,
+        "claims": who.claims,
+    }
+    tool = None
+    if query.tool is not None:
+        tool = {
+            "name": query.tool,
+            "parameters": arguments,
+            "sensitivity_level": query.sensitivity,
+        }
+    return {
+        "user": user,
+        "action": query.action,
+        "server": None if query.server is None else {"name": query.server},
+        "tool": tool,
+        "resource": {
+            "type": "server" if query.tool is None else "tool",
+            "server": query.server,
+            "tool": query.tool,
+            "sensitivity": query.sensitivity,
+        },
+        "parameters": arguments,
+        "server_name": query.server,
+        "tool_name": query.tool,
+        "context": query.context,
+    }
+
+
+@final
+@frozen
+class Question:
+    """A query and its policy input, encoded once for the engine, the cache and the digest."""
+
+    query: Query
+    #: RFC 8785 bytes of the arguments alone.
+    arguments: bytes = field(repr=False)
+    #: RFC 8785 bytes of :func:`superset_input`: equal bytes, equal answer.
+    encoded: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, query: Query) -> Question:
+        """Encode *query*.
+
+        :raises errors.InvalidArguments: the arguments or the context are not plain JSON.
+        """
+        try:
+            arguments = jsontext.canonical(query.arguments)
+            encoded = _encode(query, arguments)
+        except jsontext.JSONError as exc:
+            raise errors.InvalidArguments(
+                f"the policy input of {query.tool or query.action!r} can not be encoded: {exc}",
+                server=query.server,
+            ) from None
+        return cls(query, arguments, encoded)
+
+    @property
+    def key(self) -> bytes:
+        """SHA-256 of the whole input: 32 bytes, however large the arguments are."""
+        return hashlib.sha256(self.encoded).digest()
+
+
+def _encode(query: Query, arguments: bytes) -> bytes:
+    """RFC 8785 of the input, around arguments that are encoded already.
+
+    They stand in it twice and may be large; the rest is encoded in three runs of neighbours.
+    """
+    shell = superset_input(query)
+    runs = (
+        jsontext.canonical({name: shell[name] for name in names})[1:-1]
+        for names in (
+            ("action", "context"),
+            ("resource", "server", "server_name"),
+            ("tool_name", "user"),
+        )
+    )
+    before, between, after = runs
+    tool = b"null"
+    if query.tool is not None:
+        tool = b'{"name":%s,"parameters":%s,"sensitivity_level":"%s"}' % (
+            jsontext.canonical(query.tool),
+            arguments,
+            query.sensitivity.encode(),
+        )
+    return b'{%s,"parameters":%s,%s,"tool":%s,%s}' % (before, arguments, between, tool, after)

@@ -1,0 +1,200 @@
+"""JSON in and out, strict and bounded: the one place that knows the JSON library.
+
+White. Three doors:
+
+- :func:`encode` and :func:`decode` for messages (fast; integers exact, UTF-8 only, no NaN);
+- :func:`decode_strict` for what decides something (policy answers, tokens, configuration):
+  duplicate keys are refused too;
+- :func:`canonical` for what is hashed (RFC 8785).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import msgspec
+
+__all__ = ["JSONError", "canonical", "check_bounds", "decode", "decode_strict", "encode"]
+
+#: Deeper values are refused: no tool needs them, and recursion would pay for each level.
+DEPTH_MAX = 64
+#: More nodes than this in one value of ours are refused: hashing and filtering walk them all.
+NODES_MAX = 100_000
+#: RFC 8785 numbers are IEEE doubles; integers beyond this lose digits in other parsers.
+_SAFE_INTEGER = 2**53 - 1
+
+_encoder = msgspec.json.Encoder()
+_sorting_encoder = msgspec.json.Encoder(order="sorted")
+_decoder = msgspec.json.Decoder()
+
+
+class JSONError(ValueError):
+    """The text is not JSON, or the value can not be JSON; the message says where."""
+
+
+def encode(value: Any) -> bytes:
+    """*value* as compact UTF-8 JSON.
+
+    :raises JSONError: it holds something that is not JSON (NaN, bytes, lone surrogates, ...).
+    """
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, RecursionError, UnicodeEncodeError) as exc:
+        raise JSONError(f"not encodable as JSON: {exc}") from exc
+
+
+def decode(data: bytes | bytearray | memoryview | str) -> Any:
+    """The value of a JSON text. Duplicate keys: the last one counts.
+
+    :raises JSONError: not UTF-8, not JSON, too deep, or a number out of range.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+        raise JSONError(f"not JSON: {exc}") from exc
+
+
+def decode_strict(data: bytes | bytearray | memoryview | str) -> Any:
+    """As :func:`decode`, and a key that stands twice in one object is refused.
+
+    :raises JSONError: as :func:`decode`, or a duplicate key.
+    """
+    text = data if isinstance(data, str) else bytes(data)
+    try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")
+        value = _strict_decoder.decode(text)
+        if "\\u" in text:
+            _encoder.encode(value)  # an escaped lone surrogate has no UTF-8 form
+    except (ValueError, RecursionError) as exc:
+        raise JSONError(f"not JSON: {exc}") from exc
+    check_bounds(value)
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """*value* in the JSON Canonicalization Scheme (RFC 8785): equal values, equal bytes.
+
+    :raises JSONError: not JSON, or an integer that a double cannot hold exactly.
+    """
+    plain = check_bounds(value)
+    if plain:
+        return _encode_sorted(value)
+    return "".join(_canonical_parts(value)).encode("utf-8")
+
+
+def check_bounds(value: Any, *, depth_max: int = DEPTH_MAX, nodes_max: int = NODES_MAX) -> bool:
+    """Check depth, node count, finiteness and key types of *value*.
+
+    :return: whether the plain sorted encoding is already canonical: no floats, no integers
+        beyond 2**53, and only ASCII keys (for which code point order is UTF-16 order).
+    :raises JSONError: a bound is passed, a key is no string, or a leaf is not JSON.
+    """
+    plain = True
+    nodes = 0
+    level: list[Any] = [value]
+    for _ in range(depth_max + 1):
+        below: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                for key in item:
+                    if type(key) is not str:
+                        raise JSONError(f"object key {key!r} is not a string")
+                    plain = plain and key.isascii()
+                below.extend(item.values())
+            elif kind is list or kind is tuple:
+                below.extend(item)
+            elif kind is float:
+                if not math.isfinite(item):
+                    raise JSONError(f"{item!r} is not a JSON number")
+                plain = False
+            elif kind is int:
+                plain = plain and -_SAFE_INTEGER <= item <= _SAFE_INTEGER
+            elif kind is not str and kind is not bool and item is not None:
+                raise JSONError(f"{kind.__name__} is not a JSON type")
+        nodes += len(level)
+        if nodes + len(below) > nodes_max:
+            raise JSONError(f"more than {nodes_max} values")
+        if not below:
+            return plain
+        level = below
+    raise JSONError(f"nested deeper than {depth_max} levels")
+
+
+def _encode_sorted(value: Any) -> bytes:
+    try:
+        return _sorting_encoder.encode(value)
+    except (TypeError, ValueError, UnicodeEncodeError) as exc:
+        raise JSONError(f"not encodable as JSON: {exc}") from exc
+
+
+def _canonical_parts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        yield "{"
+        for position, key in enumerate(sorted(value, key=_utf16)):
+            yield f"{',' if position else ''}{_encode_sorted(key).decode()}:"
+            yield from _canonical_parts(value[key])
+        yield "}"
+    elif isinstance(value, list | tuple):
+        yield "["
+        for position, item in enumerate(value):
+            if position:
+                yield ","
+            yield from _canonical_parts(item)
+        yield "]"
+    elif isinstance(value, float):
+        yield _es_number(value)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        # A bigger integer has no canonical form of its own: as a double it would meet others.
+        if not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
+            raise JSONError(f"integer {value} is beyond 2**53 - 1 and has no canonical form")
+        yield str(value)
+    else:
+        yield _encode_sorted(value).decode()
+
+
+def _utf16(key: str) -> bytes:
+    return key.encode("utf-16-be", "surrogatepass")
+
+
+def _es_number(value: float) -> str:
+    """ECMAScript Number::toString (ECMA-262, 6.1.6.1.20), as RFC 8785 section 3.2.2.3 asks."""
+    if value == 0:
+        return "0"
+    sign = "-" if value < 0 else ""
+    mantissa, _, exponent = f"{abs(value)!r}e0".partition("e")
+    exponent = exponent.removesuffix("e0") or "0"
+    whole, _, fraction = mantissa.partition(".")
+    fraction = "" if fraction == "0" else fraction
+    digits = (whole + fraction).lstrip("0")
+    point = len(whole) + int(exponent) - (len(whole + fraction) - len(digits))
+    digits = digits.rstrip("0")
+    size = len(digits)
+    if size <= point <= 21:
+        return f"{sign}{digits}{'0' * (point - size)}"
+    if 0 < point <= 21:
+        return f"{sign}{digits[:point]}.{digits[point:]}"
+    if -6 < point <= 0:
+        return f"{sign}0.{'0' * -point}{digits}"
+    tail = f".{digits[1:]}" if size > 1 else ""
+    return f"{sign}{digits[0]}{tail}e{'+' if point > 0 else '-'}{abs(point - 1)}"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise ValueError(f"key {twice!r} stands twice in one object")
+    return members
+
+
+_strict_decoder = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)

@@ -1,0 +1,197 @@
+"""Reading what a server answers to a POST: JSON, an event stream, or a refusal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, final
+
+from attrs import define, field
+
+from sark_trio.errors import (
+    GatewayError,
+    HTTPStatusError,
+    MessageTooLarge,
+    ProtocolError,
+    RemoteError,
+    ServerDisconnected,
+    status_error,
+)
+from sark_trio.machines.retry import parse_retry_after
+from sark_trio.machines.sse import SSEParser, TooLarge
+from sark_trio.mcp.codec import decode, readable_id
+from sark_trio.mcp.messages import Failure, Message, Notification, Request, RequestId, Success
+from sark_trio.mcp.progress import PROGRESS
+from sark_trio.net.connection import Connection
+from sark_trio.net.framing import ResponseHead
+
+__all__ = ["AnswerReader", "Counters", "Handlers", "result_in", "retry_after_s", "status_error_for"]
+
+#: Of an error's body. JSON-RPC errors are small; the rest is for people with browsers.
+ERROR_BYTES_MAX: Final = 64 * 1024
+#: Statuses that say what to do better than a JSON-RPC error in their body does.
+_TYPED: Final = frozenset({401, 403, 429})
+
+
+@define
+class Counters:
+    """What a transport counts."""
+
+    requests: int = 0
+    unmatched: int = 0
+    garbage: int = 0
+    restarts: int = 0
+    #: Callbacks of the caller's that raised.
+    callback_errors: int = 0
+    #: Requests of the server's: answered in legacy revisions, ignored in modern ones.
+    server_requests: int = 0
+
+
+@define
+class Handlers:
+    """Who is told what comes before the answer."""
+
+    on_notification: Callable[[Notification], None] | None = None
+    on_request: Callable[[Request], None] | None = None
+
+
+@final
+@define(eq=False)
+class AnswerReader:
+    """Reads answers of one transport.
+
+    :param message_bytes_max: largest message, as JSON body or as one event.
+    """
+
+    message_bytes_max: int
+    counters: Counters = field(factory=Counters)
+
+    async def read(
+        self, connection: Connection, head: ResponseHead, request_id: RequestId, to: Handlers
+    ) -> Success | Failure:
+        """The answer to *request_id*; notifications before it are handed on as they come.
+
+        :raises HTTPStatusError: the server refused.
+        :raises ProtocolError: whatever came, it was not the answer.
+        :raises ServerDisconnected: an event stream ended without it.
+        """
+        if head.status >= 400:
+            return await self._read_refusal(connection, head)
+        if head.status != 200:
+            raise ProtocolError(f"the server answered a request with HTTP {head.status}")
+        match head.content_type:
+            case "application/json":
+                body = await connection.read_body(self.message_bytes_max)
+                return self._only_answer(body, request_id)
+            case "text/event-stream":
+                return await self._read_events(connection, request_id, to)
+        raise ProtocolError(f"the server answered with content type {head.content_type[:80]!a}")
+
+    def _only_answer(self, body: bytes, request_id: RequestId) -> Success | Failure:
+        message = decode(body)
+        if isinstance(message, Success | Failure) and _is_for(message, request_id, alone=True):
+            return message
+        self.counters.unmatched += 1
+        raise ProtocolError("the server answered with a message that is not the answer")
+
+    async def _read_refusal(self, connection: Connection, head: ResponseHead) -> Failure:
+        try:
+            body = await connection.read_body(ERROR_BYTES_MAX)
+        except GatewayError:
+            body = b""  # the status says enough
+        if head.status < 500 and head.status not in _TYPED:
+            try:
+                message = decode(body)
+            except ProtocolError:
+                message = None
+            if isinstance(message, Failure):
+                return message
+        raise status_error_for(head)
+
+    async def _read_events(
+        self, connection: Connection, request_id: RequestId, to: Handlers
+    ) -> Success | Failure:
+        parser = SSEParser(
+            line_bytes_max=self.message_bytes_max, event_bytes_max=self.message_bytes_max
+        )
+        while piece := await connection.read_piece(self.message_bytes_max):
+            for event in parser.feed(piece):
+                if isinstance(event, TooLarge):
+                    raise MessageTooLarge(
+                        f"the server sent an event {event.what} of more than "
+                        f"{event.limit_bytes} bytes",
+                        limit_bytes=event.limit_bytes,
+                    )
+                # Priming events have no data (2025-11-25); other types are not JSON-RPC.
+                if event.event != "message" or not event.data:
+                    self.counters.garbage += event.event != "message"
+                    continue
+                message = self._read_event(event.data, request_id)
+                if message is None:
+                    continue
+                if isinstance(message, Success | Failure):
+                    if _is_for(message, request_id):
+                        return message
+                    self.counters.unmatched += 1
+                else:
+                    self._hand_on(message, request_id, to)
+        raise ServerDisconnected("the event stream ended without the answer", delivery="unknown")
+
+    def _read_event(self, data: bytes, request_id: RequestId) -> Message | None:
+        try:
+            return decode(data)
+        except ProtocolError:
+            found = readable_id(data)
+            if found == request_id and type(found) is type(request_id):
+                raise  # it was meant to be the answer
+            self.counters.garbage += 1
+            return None
+
+    def _hand_on(
+        self, message: Request | Notification, request_id: RequestId, to: Handlers
+    ) -> None:
+        if isinstance(message, Request):
+            self.counters.server_requests += 1
+            if to.on_request is not None:
+                to.on_request(message)
+            return
+        if message.method == PROGRESS and message.params.get("progressToken") != request_id:
+            self.counters.unmatched += 1
+        elif to.on_notification is not None:
+            try:
+                to.on_notification(message)
+            except Exception:  # noqa: BLE001 - a listener's fault must not cost the answer
+                self.counters.callback_errors += 1
+
+
+def result_in(answer: Success | Failure) -> dict[str, object]:
+    """The result of *answer*.
+
+    :raises RemoteError: it is an error.
+    """
+    if isinstance(answer, Success):
+        return answer.result
+    raise RemoteError(answer.message, code=answer.code, data=answer.data)
+
+
+def status_error_for(head: ResponseHead) -> HTTPStatusError:
+    """The :class:`HTTPStatusError` that *head* stands for."""
+    return status_error(
+        head.status,
+        f"the server answered HTTP {head.status}",
+        retry_after_s=retry_after_s(head),
+    )
+
+
+def retry_after_s(head: ResponseHead) -> float | None:
+    """The seconds of the ``Retry-After`` header, if there is one that can be read."""
+    values = [value.decode("latin-1") for name, value in head.headers if name == b"retry-after"]
+    return parse_retry_after(values, time.time()) if values else None
+
+
+def _is_for(message: Success | Failure, request_id: RequestId, *, alone: bool = False) -> bool:
+    # ``1`` is neither ``"1"`` nor ``True``. The id of an error may be null where the peer could
+    # not read ours; alone in the response to our request, that error is still ours.
+    if message.id is None:
+        return alone
+    return type(message.id) is type(request_id) and message.id == request_id

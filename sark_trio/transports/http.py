@@ -1,0 +1,292 @@
+"""Streamable HTTP, both eras: MCP 2026-07-28 (stateless) and 2025-03-26 to 2025-11-25.
+
+The caller's own task does its own I/O on a leased connection. The transport's task group only
+owns what outlives a call: dials, the handshake, draining, answers to requests of the server's.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Final, final
+
+import anyio
+import httpcore
+from anyio.abc import TaskGroup, TaskStatus
+from attrs import asdict
+
+from sark_trio.errors import (
+    ClientClosed,
+    ReadTimeout,
+    SessionExpired,
+    TransportError,
+)
+from sark_trio.machines.pool import PoolOptions
+from sark_trio.mcp.codec import encode_notification
+from sark_trio.mcp.evidence import UNSUPPORTED_VERSION
+from sark_trio.mcp.headers import modern_headers
+from sark_trio.mcp.messages import Agreed, Failure, Request, Success
+from sark_trio.mcp.session import Session
+from sark_trio.net.addresses import AddressCheck
+from sark_trio.net.options import Timeouts
+from sark_trio.net.pool import ConnectionPool
+from sark_trio.net.streams import AnyIOBackend
+from sark_trio.net.tls import TLSOptions
+from sark_trio.net.watch import DeadlineWatch
+from sark_trio.transports._http_answers import (
+    AnswerReader,
+    Handlers,
+    result_in,
+)
+from sark_trio.transports._http_calls import Call, Identity, may_resend, mirrored_headers
+from sark_trio.transports._http_endpoint import POST_HEADERS, Endpoint, session_headers
+from sark_trio.transports._http_handshake import Handshake
+from sark_trio.transports._http_wire import (
+    Auth,
+    Headers,
+    Wire,
+    encode_headers,
+)
+from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
+
+__all__ = ["HttpTransport"]
+
+#: Larger messages are refused; tool results beyond it belong into resources.
+MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Answers to requests of the server's under way; more requests go unanswered.
+REPLIES_MAX: Final = 16
+
+
+@final
+class HttpTransport(Transport):
+    """The wire to one Streamable HTTP endpoint.
+
+    :param url: the MCP endpoint, ``http`` or ``https``.
+    :param headers: sent with every request, to the URL's exact origin and nowhere else.
+    :param auth: asked for further headers (credentials) before every request.
+    :param tls: whom to trust.
+    :param pool: limits of the connection pool.
+    :param timeouts: time limits of connections and exchanges.
+    :param message_bytes_max: largest message that the server may send.
+    :param client_info: who we are: ``name`` and ``version``.
+    :param capabilities: what we offer to the server.
+    :param pinned_version: speak this protocol version or fail.
+    :param backend: where network streams come from; sockets by default.
+    :param address_check: asked about every address that the host resolves to, before one of
+        them is connected to. Sockets only.
+    :raises ValueError: a bad URL, header or limit.
+    """
+
+    kind = "http"
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Headers = (),
+        auth: Auth | None = None,
+        tls: TLSOptions | None = None,
+        pool: PoolOptions | None = None,
+        timeouts: Timeouts | None = None,
+        message_bytes_max: int = MESSAGE_BYTES_MAX,
+        client_info: Mapping[str, Any] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
+        pinned_version: str | None = None,
+        backend: httpcore.AsyncNetworkBackend | None = None,
+        address_check: AddressCheck | None = None,
+    ) -> None:
+        if message_bytes_max < 1:
+            raise ValueError("message_bytes_max must be positive")
+        if backend is not None and address_check is not None:
+            raise ValueError("address_check needs the default backend")
+        info = dict(client_info or {"name": "sark_trio", "version": "0"})
+        self._identity = Identity(info, dict(capabilities or {}), itertools.count(1))
+        self._watch = DeadlineWatch()
+        self._pool = ConnectionPool(
+            backend=backend or AnyIOBackend(address_check=address_check, watch=self._watch),
+            options=pool,
+            timeouts=timeouts,
+            tls=tls,
+        )
+        self._wire = Wire(url, headers=headers, auth=auth, pool=self._pool)
+        self._reader = AnswerReader(message_bytes_max)
+        self._counters = self._reader.counters
+        self._endpoint = Endpoint(self._wire, self._reader, self._identity)
+        self._handshake = Handshake(self._endpoint, pinned_version)
+        self._replies = 0
+        self._group: TaskGroup | None = None
+        self._closed = False
+        self._closing = anyio.Event()
+        self._ended = anyio.Event()
+
+    # Life.
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Own connections and tasks until closed or cancelled."""
+        if self._closed or self._group is not None:
+            raise ClientClosed("a transport runs once")
+        try:
+            async with anyio.create_task_group() as group:
+                await group.start(self._watch.run)
+                self._group = group
+                task_status.started()
+                async with anyio.create_task_group() as pool_group:
+                    await pool_group.start(self._pool.run)
+                    try:
+                        await self._closing.wait()
+                    finally:
+                        # Before anybody learns that the connection under them was closed.
+                        self._closed = True
+                    session = self._handshake.close()
+                    if session is not None:
+                        await self._endpoint.end_session(session)
+                    self._pool.shutdown()  # and its task ends when all is given back
+                group.cancel_scope.cancel()
+        finally:
+            self._group = None
+            self._ended.set()
+
+    async def aclose(self) -> None:
+        """Close; see :meth:`Transport.aclose`. At most a second and the pool's grace."""
+        self._closed = True
+        self._closing.set()
+        if self._group is not None:
+            await self._ended.wait()
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """What was agreed with the server, once it was."""
+        return self._handshake.agreed
+
+    @property
+    def try_sse(self) -> bool:
+        """Whether connecting failed such that the old HTTP+SSE transport may be worth a try."""
+        return self._handshake.try_sse
+
+    def statistics(self) -> TransportStatistics:
+        """A snapshot of the counters."""
+        counters = self._counters
+        sessions = self._handshake.sessions.statistics()
+        return TransportStatistics(
+            requests=counters.requests,
+            unmatched=counters.unmatched,
+            garbage=counters.garbage,
+            restarts=sessions.renewals,
+            details={
+                "pool": asdict(self._pool.statistics()),
+                "callback_errors": counters.callback_errors,
+                "server_requests": counters.server_requests,
+            },
+        )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._group is not None else "new"
+        # Without path and query: they may hold a secret.
+        return f"<HttpTransport {state} {self._wire.origin} {self._pool!r}>"
+
+    # Calls.
+
+    async def connect(self) -> Agreed:
+        """Agree on an era; see :meth:`Transport.connect`."""
+        return await self._handshake.connect(self._running())
+
+    async def request(self, outgoing: Outgoing) -> dict[str, Any]:
+        """Send one request; see :meth:`Transport.request`."""
+        self._counters.requests += 1
+        group = self._running()
+        try:
+            agreed = self._handshake.agreed or await self._handshake.connect(group)
+            if not agreed.modern:
+                return result_in(await self._legacy_request(outgoing, group))
+            answer = await self._modern_request(outgoing, agreed.version)
+            if isinstance(answer, Failure) and answer.code == UNSUPPORTED_VERSION:
+                return result_in(await self._after_version_change(outgoing, agreed, answer))
+            return result_in(answer)
+        except TransportError as exc:
+            if self._closed:
+                raise ClientClosed("the transport was closed", delivery=exc.delivery) from exc
+            raise
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send one notification; see :meth:`Transport.notify`."""
+        agreed = await self.connect()
+        if agreed.modern:
+            headers = encode_headers(modern_headers(agreed.version, method, params))
+        else:
+            headers = session_headers(await self._handshake.session(self._running()))
+        await self._endpoint.post(encode_notification(method, params), headers)
+
+    async def _modern_request(self, outgoing: Outgoing, version: str) -> Success | Failure:
+        call = Call(outgoing, version, self._identity)
+        names = modern_headers(version, outgoing.method, outgoing.params)
+        headers = POST_HEADERS + encode_headers(names)
+        if outgoing.headers:
+            headers += mirrored_headers(outgoing.headers)
+        lease, head = await self._wire.send(b"POST", headers, call)
+        # Leaving early closes the connection, which is how the server is told to stop.
+        with lease:
+            handlers = Handlers(on_notification=outgoing.on_notification)
+            return await self._reader.read(lease.connection, head, call.request_id, handlers)
+
+    async def _after_version_change(
+        self, outgoing: Outgoing, agreed: Agreed, refusal: Failure
+    ) -> Success | Failure:
+        # It changed under us (an upgrade, another replica): agree anew, and try once more.
+        self._handshake.forget(agreed)
+        group = self._running()
+        now = await self._handshake.connect(group)
+        if now.version == agreed.version or not await may_resend(outgoing, "version_changed"):
+            return refusal
+        if now.modern:
+            return await self._modern_request(outgoing, now.version)
+        return await self._legacy_request(outgoing, group)
+
+    async def _legacy_request(self, outgoing: Outgoing, group: TaskGroup) -> Success | Failure:
+        session = await self._handshake.session(group)
+        answer = await self._in_session(outgoing, session)
+        if answer is None:
+            session = await self._handshake.renewed(session, group, retried=False)
+            # The server refused before it looked at the request, so this is safe for any call.
+            if not await may_resend(outgoing, "session_renewed"):
+                raise SessionExpired("the session was renewed, the call not repeated", status=404)
+            answer = await self._in_session(outgoing, session)
+        if answer is None:
+            await self._handshake.renewed(session, group, retried=True)
+            raise AssertionError("a session that was lost twice is given up")
+        return answer
+
+    async def _in_session(self, outgoing: Outgoing, session: Session) -> Success | Failure | None:
+        """The answer, or ``None`` where the server does not know the session any more."""
+        call = Call(outgoing, session.version, self._identity)
+        headers = session_headers(session)
+        try:
+            lease, head = await self._wire.send(b"POST", POST_HEADERS + headers, call)
+            with lease:
+                if head.status == 404 and session.id is not None:
+                    return None
+                handlers = Handlers(
+                    outgoing.on_notification, lambda request: self._answer(request, session)
+                )
+                return await self._reader.read(lease.connection, head, call.request_id, handlers)
+        except BaseException as exc:
+            gave_up = isinstance(exc, ReadTimeout | anyio.get_cancelled_exc_class())
+            if gave_up and call.begun:
+                await self._endpoint.tell_cancelled(call.request_id, session)
+            raise
+
+    def _answer(self, request: Request, session: Session) -> None:
+        # In a task: the call that it came with goes on meanwhile.
+        if self._group is not None and self._replies < REPLIES_MAX:
+            self._replies += 1
+            self._group.start_soon(self._send_answer, request, session)
+
+    async def _send_answer(self, request: Request, session: Session) -> None:
+        try:
+            await self._endpoint.answer(request, session)
+        finally:
+            self._replies -= 1
+
+    def _running(self) -> TaskGroup:
+        if self._closed or self._group is None:
+            raise ClientClosed("the transport is closed, or not running")
+        return self._group

@@ -1,0 +1,217 @@
+"""Start a child process with three pipes, and say in words why it could not be started."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import stat
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from attrs import frozen
+
+from sark_trio.errors import ProcessStartError
+
+__all__ = ["ENV_INHERITED", "ResourceLimits", "Spawned", "child_environment", "spawn"]
+
+#: What a child needs to find programs, its home and its language. No secret has such a name.
+ENV_INHERITED: Final = (
+    "PATH", "HOME", "LANG", "LC_*", "TMPDIR", "USER", "LOGNAME", "SHELL", "TERM",
+)  # fmt: skip
+
+
+_ADVICE: Final[Mapping[int, str]] = {
+    errno.ENOEXEC: "it is neither a program nor a script with a #! line",
+    errno.ENOENT: "the interpreter in its #! line does not exist",
+    errno.EMFILE: "this process has too many open files; raise its limit",
+    errno.ENFILE: "the system has too many open files",
+    errno.EPERM: "a limit is above our own hard limit, or the system forbids it",
+    errno.EAGAIN: "no more processes are allowed to this user",
+    errno.E2BIG: "its arguments and environment are too long",
+}
+
+
+@frozen(kw_only=True)
+class ResourceLimits:
+    """Limits of the kernel on one child (``setrlimit``); ``None`` leaves one as it is.
+
+    They are set right after the spawn, on Linux only. Runtimes that reserve address space
+    ahead (V8, Go, the JVM) do not start under a tight ``address_space_bytes``;
+    ``processes_max`` counts all processes of the *user*, not those of this child.
+    """
+
+    address_space_bytes: int | None = None
+    open_files_max: int | None = None
+    processes_max: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("address_space_bytes", "open_files_max", "processes_max"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+
+    def apply(self, pid: int) -> None:
+        """Set them on process *pid*, soft and hard.
+
+        :raises OSError: the kernel refused: a limit above our own hard limit.
+        """
+        if not hasattr(resource, "prlimit"):
+            raise OSError(errno.ENOSYS, "limits of another process can be set on Linux only")
+        for kind, value in (
+            (resource.RLIMIT_AS, self.address_space_bytes),
+            (resource.RLIMIT_NOFILE, self.open_files_max),
+            (resource.RLIMIT_NPROC, self.processes_max),
+        ):
+            if value is not None:
+                with suppress(ProcessLookupError):  # it ended already: nothing to limit
+                    resource.prlimit(pid, kind, (value, value))
+
+
+def child_environment(
+    parent: Mapping[str, str],
+    *,
+    inherit: Iterable[str],
+    extra: Mapping[str, str],
+) -> dict[str, str]:
+    """The variables of *parent* named in *inherit* (a final ``*`` matches any end), and *extra*."""
+    names = tuple(inherit)
+    exact = {name for name in names if not name.endswith("*")}
+    prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
+    kept = {k: v for k, v in parent.items() if k in exact or (prefixes and k.startswith(prefixes))}
+    return kept | dict(extra)
+
+
+@frozen
+class Spawned:
+    """A child that runs, and our descriptors of it. The receiver owns all of them."""
+
+    popen: subprocess.Popen[bytes]
+    stdin_fd: int
+    stdout_fd: int
+    stderr_fd: int
+    #: Readable once the child has ended; -1 where the kernel has no such thing.
+    pidfd: int
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    cwd: str | None,
+    env: Mapping[str, str],
+    limits: ResourceLimits | None,
+    die_with_parent: bool,
+) -> Spawned:
+    """Start *command*, never through a shell, in a session and process group of its own.
+
+    :raises ProcessStartError: it could not be started; nothing is left of it.
+    """
+    try:
+        program = _find_program(command[0], cwd=cwd, env=env)
+        argv = [*command]
+        if die_with_parent:
+            # PR_SET_PDEATHSIG has to be set by the child itself. A preexec_fn would run Python
+            # between fork and exec, where any lock of any thread may be held.
+            argv = ["setpriv", "--pdeathsig", "KILL", "--", program, *command[1:]]
+            program = _find_program("setpriv", cwd=cwd, env=env)
+        return _spawn(argv, program, cwd=cwd, env=env, limits=limits)
+    except (OSError, ValueError) as exc:
+        raise ProcessStartError(_explain(exc, command[0], cwd)) from exc
+
+
+def _spawn(
+    argv: list[str],
+    program: str,
+    *,
+    cwd: str | None,
+    env: Mapping[str, str],
+    limits: ResourceLimits | None,
+) -> Spawned:
+    with ExitStack() as always, ExitStack() as on_failure:
+        ours = []
+        theirs = []
+        for outward in (True, False, False):
+            read_fd, write_fd = os.pipe()
+            mine, yours = (write_fd, read_fd) if outward else (read_fd, write_fd)
+            always.callback(os.close, yours)
+            on_failure.callback(os.close, mine)
+            os.set_blocking(mine, False)
+            ours.append(mine)
+            theirs.append(yours)
+        popen = subprocess.Popen(  # noqa: S603  # argv only; commands come from the operator
+            argv,
+            executable=program,
+            stdin=theirs[0],
+            stdout=theirs[1],
+            stderr=theirs[2],
+            cwd=cwd,
+            env=dict(env),
+            close_fds=True,
+            start_new_session=True,
+        )
+        on_failure.callback(_destroy, popen)
+        pidfd = _open_pidfd(popen.pid)
+        if pidfd >= 0:
+            on_failure.callback(os.close, pidfd)
+        if limits is not None:
+            limits.apply(popen.pid)
+        on_failure.pop_all()
+    stdin_fd, stdout_fd, stderr_fd = ours
+    return Spawned(popen, stdin_fd, stdout_fd, stderr_fd, pidfd)
+
+
+def _destroy(popen: subprocess.Popen[bytes]) -> None:
+    os.killpg(popen.pid, signal.SIGKILL)
+    popen.wait()
+
+
+def _open_pidfd(pid: int) -> int:
+    opener = getattr(os, "pidfd_open", None)
+    if opener is None:
+        return -1
+    try:
+        return int(opener(pid))
+    except OSError as exc:
+        if exc.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}:
+            raise
+        return -1  # an old kernel, or a seccomp filter that does not know the call
+
+
+def _find_program(name: str, *, cwd: str | None, env: Mapping[str, str]) -> str:
+    """The file that *name* means, as the child's own ``PATH`` has it; relative entries never."""
+    if "/" in name:
+        found = Path(cwd or ".", name)
+        if not found.exists():
+            raise ProcessStartError(f"command {name!r} does not exist; check the path")
+        if not _executable(found):
+            raise ProcessStartError(
+                f"command {name!r} is not an executable file; chmod +x it, or name its interpreter"
+            )
+        return str(found.absolute())
+    folders = [Path(entry) for entry in env.get("PATH", os.defpath).split(":")]
+    for folder in folders:
+        if folder.is_absolute() and _executable(folder / name):
+            return str(folder / name)
+    raise ProcessStartError(
+        f"command {name!r} was not found on PATH; install it, or give its absolute path"
+    )
+
+
+def _executable(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode) and os.access(path, os.X_OK)
+    except OSError:
+        return False
+
+
+def _explain(exc: OSError | ValueError, name: str, cwd: str | None) -> str:
+    if cwd is not None and not Path(cwd).is_dir():
+        return f"command {name!r}: the working directory {cwd!r} does not exist"
+    why = str(exc)
+    if isinstance(exc, OSError):
+        why = _ADVICE.get(exc.errno or 0, exc.strerror or why)
+    return f"command {name!r} could not be started: {why}"

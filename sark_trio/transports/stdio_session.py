@@ -1,0 +1,336 @@
+"""One server process and the conversation with it, from birth to burial.
+
+Four tasks serve a session: one reads stdout, one writes stdin, one empties stderr, one watches
+the pid. Callers only queue a message and wait for an event. Whatever ends the session calls
+:meth:`Session.condemn`, which settles every waiting call in the same step; what follows (the
+stop, the reaping) is nobody's wait but the next session's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final, final
+
+import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
+from attrs import define, field
+
+from sark_trio.errors import (
+    ClientClosed,
+    Delivery,
+    GatewayError,
+    InvalidArguments,
+    ProcessExited,
+    ProcessUnresponsive,
+    ProtocolError,
+    RemoteError,
+    WriteTimeout,
+)
+from sark_trio.machines.lines import LineSplitter, TooLong
+from sark_trio.mcp import codec
+from sark_trio.mcp.messages import Agreed, Failure, Success
+from sark_trio.mcp.meta import request_meta, with_meta
+from sark_trio.transports.outbox import Outbox
+from sark_trio.transports.process import BROKEN_GRACE_S, GRACE_S, ChildProcess
+from sark_trio.transports.switchboard import Call, Calls, Listener, Switchboard, Tally, Verdict
+
+__all__ = ["Session"]
+
+#: Silent write timeouts in a row after which a process is taken to hang (laws, 2.5).
+STALLS_MAX: Final = 3
+#: Seconds between the end of a pipe and the exit that it announces; then we stop waiting for
+#: an exit code. Below the 100 ms in which calls must learn of a death.
+FADE_S: Final = 0.05
+#: The end of stderr that is kept, and how much of it an error carries.
+STDERR_BYTES: Final = 65_536
+STDERR_TAIL_BYTES: Final = 4_096
+#: Reads of what a dead process left in its pipe; a grandchild could refill it for ever.
+LAST_READS_MAX: Final = 64
+
+
+@final
+@define(eq=False, repr=False, kw_only=True)
+class Session:
+    """The conversation with *child*, which it owns from here on. Served by :meth:`run`."""
+
+    child: ChildProcess
+    name: str
+    calls: Calls
+    tally: Tally
+    client_info: Mapping[str, Any]
+    capabilities: Mapping[str, Any]
+    line_bytes_max: int
+    write_timeout_s: float
+    on_event: Listener | None
+    _verdict: Verdict | None = field(default=None, init=False)
+    _grace_s: tuple[float, float] = field(default=GRACE_S, init=False)
+    _condemned: anyio.Event = field(factory=anyio.Event, init=False)
+    _exit_seen: anyio.Event = field(factory=anyio.Event, init=False)
+    _outbox: Outbox = field(factory=Outbox, init=False)
+    _board: Switchboard = field(init=False)
+    _lines: LineSplitter = field(init=False)
+    _stderr: bytearray = field(factory=bytearray, init=False)
+    _stalls: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._board = Switchboard(
+            calls=self.calls, outbox=self._outbox, tally=self.tally, on_event=self.on_event
+        )
+        self._lines = LineSplitter(line_bytes_max=self.line_bytes_max)
+
+    def __repr__(self) -> str:
+        state = "alive" if self.alive else "condemned"
+        return f"<Session {state} {self.child!r} {self._board!r} {self._outbox!r}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes calls."""
+        return self._verdict is None
+
+    @property
+    def stderr_tail(self) -> str:
+        """The end of what the process wrote on stderr; it is from a stranger."""
+        return self._stderr[-STDERR_TAIL_BYTES:].decode("utf-8", "replace")
+
+    async def run(self, handshake: Callable[[], Awaitable[None]]) -> None:
+        """Serve the session: make the *handshake*, then go on until it is condemned.
+
+        However this ends, when it returns the process is gone.
+        """
+        try:
+            async with anyio.create_task_group() as tasks:
+                for body in (self._read, self._write, self._collect_stderr, self._watch):
+                    tasks.start_soon(body)
+                await handshake()
+                await self._condemned.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            self.condemn(self._stopped)
+            try:
+                await self.child.stop(self._grace_s)
+            finally:
+                self.tally.survivors += self.child.survived
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        agreed: Agreed,
+        on_notification: Listener | None = None,
+        on_sent: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """Make one request in the *agreed* version; its result. Cancelling tells the server.
+
+        :raises RemoteError: the answer is an error.
+        :raises InvalidArguments: it cannot be sent as it is.
+        :raises TransportError, ProtocolError: no answer; ``delivery`` says how far it got.
+        """
+        # A deadline that has passed already sends nothing, not even to be withdrawn.
+        await checkpoint_if_cancelled()
+        await self._wait_room()
+        call = Call(method, on_notification)
+        call_id = self._board.open(call, anyio.current_time())
+        try:
+            meta = request_meta(
+                agreed.version,
+                client_info=self.client_info,
+                client_capabilities=self.capabilities,
+                own=params.get("_meta"),
+                progress_token=None if on_notification is None else call_id,
+            )
+            data = self._frame(codec.encode_request(call_id, method, with_meta(params, meta)))
+            begun = None if on_sent is None else partial(self._board.tell, on_sent)
+            self._board.post(call, data, begun)
+            self.tally.requests += 1
+            await call.done.wait()
+        except BaseException:
+            # Synchronous: there is no checkpoint in it at which it could be cut short.
+            self._board.abandon(call, reason="the caller gave up")
+            raise
+        return _result_of(call)
+
+    async def shake_hands(self, method: str, params: Mapping[str, Any], wait_s: float) -> Any:
+        """Make one request of the handshake: *params* go out as they are.
+
+        :raises TimeoutError: no answer within *wait_s*. The server is not told: ``initialize``
+            must never be cancelled, and what a legacy server makes of a cancelled probe
+            nobody knows.
+        """
+        call = Call(method)
+        call_id = self._board.open(call, anyio.current_time())
+        try:
+            self._board.post(call, self._frame(codec.encode_request(call_id, method, params)))
+            with anyio.fail_after(wait_s):
+                await call.done.wait()
+        except BaseException:
+            self._board.abandon(call, reason=None)
+            raise
+        return _result_of(call)
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Queue one notification, once there is room.
+
+        :raises InvalidArguments: it cannot be sent as it is.
+        :raises TransportError: the session is over.
+        """
+        await self._wait_room()
+        self._outbox.put(self._frame(codec.encode_notification(method, params)))
+
+    def condemn(self, verdict: Verdict, grace_s: tuple[float, float] = GRACE_S) -> None:
+        """End the session: settle every call now, and let :meth:`run` end the process.
+
+        The first verdict stands.
+        """
+        if self._verdict is None:
+            self._verdict = verdict
+            self._grace_s = grace_s
+            self._board.settle_all(verdict)
+            self._outbox.fail_line(lambda: verdict("not_sent"))
+            self._condemned.set()
+
+    def agree(self, agreed: Agreed) -> None:
+        """The handshake is over."""
+        self._board.modern = agreed.modern
+
+    def why(self) -> GatewayError:
+        """The error of a call that comes too late.
+
+        :raises AssertionError: the session is alive.
+        """
+        assert self._verdict is not None
+        return self._verdict("not_sent")
+
+    async def _wait_room(self) -> None:
+        if self._verdict is None and not self._outbox.has_room():
+            await self._outbox.wait_room()
+        if self._verdict is not None:
+            raise self._verdict("not_sent")
+
+    def _frame(self, message: bytes) -> bytes:
+        if len(message) > self.line_bytes_max:
+            raise InvalidArguments(
+                f"the message is {len(message)} bytes long; at most {self.line_bytes_max} "
+                "may go to a server in one line"
+            )
+        return message + b"\n"
+
+    async def _read(self) -> None:
+        while chunk := await self.child.stdout.receive():
+            self._stalls = 0
+            self._take(chunk)
+        await self._fade("closed its stdout")
+
+    def _take(self, chunk: bytes) -> None:
+        now = anyio.current_time()
+        for line in self._lines.feed(chunk):
+            if isinstance(line, TooLong):
+                fine = self._board.count_garbage(now)
+            else:
+                fine = self._board.receive(line, now)
+            if not fine:
+                self.condemn(self._not_mcp, BROKEN_GRACE_S)
+                return
+
+    async def _write(self) -> None:
+        stdin = self.child.stdin
+        while self.alive:
+            if not self._outbox:
+                await self._outbox.wait_entry()
+                continue  # condemned meanwhile, perhaps
+            try:
+                count = stdin.send_nowait(self._outbox.batch())
+            except OSError:
+                await self._fade("closed its stdin")
+                return
+            self._outbox.advance(count)
+            if self._outbox:
+                await self._wait_sendable()
+
+    async def _wait_sendable(self) -> None:
+        with anyio.move_on_after(self.write_timeout_s) as patience:
+            await self.child.stdin.wait_sendable()
+            self._stalls = 0
+        if patience.cancelled_caught:
+            self._stalls += 1
+            self.tally.stalls += 1
+            if self._stalls >= STALLS_MAX:
+                self.condemn(self._unresponsive, BROKEN_GRACE_S)
+            else:
+                self._board.settle_unsent(self._write_timeout)
+                self._outbox.fail_line(lambda: self._write_timeout("not_sent"))
+
+    async def _collect_stderr(self) -> None:
+        while chunk := await self.child.stderr.receive():
+            self._keep_stderr(chunk)
+
+    def _keep_stderr(self, chunk: bytes) -> None:
+        self._stderr += chunk
+        del self._stderr[:-STDERR_BYTES]
+
+    async def _watch(self) -> None:
+        await self.child.wait_exited()
+        self._exit_seen.set()
+        self._die("exited")
+
+    async def _fade(self, how: str) -> None:
+        with anyio.move_on_after(FADE_S):
+            await self._exit_seen.wait()
+        self._die(how)
+
+    def _die(self, how: str) -> None:
+        """Read what is left in the pipes, for the last answer may be there; then condemn."""
+        for _ in range(LAST_READS_MAX):
+            chunk = self.child.stdout.receive_nowait()
+            if not chunk:
+                break
+            self._take(chunk)
+        for _ in range(LAST_READS_MAX):
+            chunk = self.child.stderr.receive_nowait()
+            if not chunk:
+                break
+            self._keep_stderr(chunk)
+        self.condemn(lambda delivery: self._exited(how, delivery), BROKEN_GRACE_S)
+
+    def _exited(self, how: str, delivery: Delivery) -> GatewayError:
+        code = self.child.exit_code
+        if code is not None:
+            how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
+        return ProcessExited(
+            f"{self.name} {how}",
+            exit_code=code,
+            stderr_tail=self.stderr_tail,
+            delivery=delivery,
+        )
+
+    def _stopped(self, delivery: Delivery) -> GatewayError:
+        return ClientClosed(f"{self.name} is being stopped", delivery=delivery)
+
+    def _not_mcp(self, delivery: Delivery) -> GatewayError:
+        return ProtocolError(
+            f"{self.name} writes on stdout what is no MCP; it is restarted", delivery=delivery
+        )
+
+    def _unresponsive(self, delivery: Delivery) -> GatewayError:
+        return ProcessUnresponsive(
+            f"{self.name} neither reads nor writes for "
+            f"{STALLS_MAX * self.write_timeout_s:g} s; it is restarted",
+            delivery=delivery,
+        )
+
+    def _write_timeout(self, delivery: Delivery) -> GatewayError:
+        return WriteTimeout(
+            f"{self.name} did not read its stdin for {self.write_timeout_s:g} s",
+            delivery=delivery,
+        )
+
+
+def _result_of(call: Call) -> dict[str, Any]:
+    outcome = call.outcome
+    if isinstance(outcome, Success):
+        return outcome.result
+    if isinstance(outcome, Failure):
+        raise RemoteError(outcome.message, code=outcome.code, data=outcome.data)
+    assert outcome is not None
+    raise outcome

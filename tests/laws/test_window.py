@@ -1,0 +1,48 @@
+"""Law B14: what a window holds, and when its rates are too high."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sark_trio.machines import window
+from sark_trio.machines.window import Counts, RateRule
+from tests.models.breaker import RULES, Call, recount
+
+
+@pytest.mark.law("B14")
+@given(
+    st.sampled_from([rule for rule in RULES if rule is not None]),
+    st.lists(st.tuples(st.integers(-64, 4096), st.booleans(), st.booleans()), max_size=80),
+)
+def test_b14_the_window_is_a_recount(rule: RateRule, calls: list[tuple[int, bool, bool]]) -> None:
+    """A window holds what a recount of all calls finds, in memory that does not grow with them."""
+    machine, seen, now, latest = window.window_for(rule), [], 0.0, 0.0
+    for step, failed, slow in calls:
+        now = max(0.0, now + step / 1024)
+        latest = max(latest, now)
+        machine.record(now, failed=failed, slow=slow)
+        seen.append(Call(failed, slow, latest))
+        assert machine.counts(now) == recount(rule, seen, latest)
+        held = machine.snapshot()
+        assert len(held.get("calls", "")) <= rule.calls
+        assert len(held.get("spans", ())) <= rule.buckets
+        copy = window.window_for(rule)
+        copy.restore(held)
+        assert (copy.counts(now), copy.snapshot()) == (machine.counts(now), held)
+    for wait_s in (0.5, 1.0, 16.0, 1e6):
+        assert machine.counts(latest + wait_s) == recount(rule, seen, latest + wait_s)
+    machine.clear()
+    assert machine.counts(latest).calls == 0
+
+
+@pytest.mark.law("B14")
+@given(st.integers(1, 100), st.integers(0, 10_000), st.integers(0, 10_000))
+def test_b14_rates_are_compared_as_integers(percent: int, failures: int, others: int) -> None:
+    """A rate meets its threshold exactly when the cross product says so, at any size."""
+    rule = RateRule(failure_percent=percent, slow_percent=percent, min_calls=1, slow_s=1.0)
+    counts = Counts(failures + others, failures, failures)
+    expected = counts.calls >= 1 and not 100 * failures < percent * (failures + others)
+    assert rule.failing(counts) is expected
+    assert rule.slowing(counts) is expected

@@ -1,0 +1,1 @@
+"""What several test rooms share: real peers, the table of laws."""

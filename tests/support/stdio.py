@@ -1,0 +1,110 @@
+"""Real server processes for the tests of the stdio transport."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from sark_trio.transports.base import Outgoing
+from sark_trio.transports.stdio import StdioTransport
+
+__all__ = [
+    "SCRIPTED",
+    "b64",
+    "baseline",
+    "call",
+    "descriptors",
+    "ended",
+    "make",
+    "running",
+    "tool",
+]
+
+#: The argv of the scripted server; -S and -I because it needs nothing and starts faster.
+SCRIPTED = [
+    sys.executable,
+    "-S",
+    "-I",
+    str(Path(__file__).parent / "stdio_servers" / "scripted.py"),
+]
+#: Longer than anything here takes on a loaded machine: a test that gets there has hung.
+HUNG_S = 20.0
+
+
+def make(*flags: str, **options: Any) -> StdioTransport:
+    """A transport to a scripted server."""
+    options.setdefault("client_info", {"name": "tests", "version": "1"})
+    return StdioTransport([*SCRIPTED, *flags], **options)
+
+
+@asynccontextmanager
+async def running(transport: StdioTransport) -> AsyncIterator[StdioTransport]:
+    """Run *transport* for the length of a block, then close it."""
+    with anyio.fail_after(HUNG_S):
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(transport.run)
+            yield transport
+            await transport.aclose()
+
+
+def tool(name: str, /, on_notification: Any = None, on_sent: Any = None, **arguments: Any) -> Any:
+    """A call of one of the scripted server's tools."""
+    params = {"name": name, "arguments": arguments}
+    return Outgoing(
+        method="tools/call", params=params, on_notification=on_notification, on_sent=on_sent
+    )
+
+
+async def call(transport: StdioTransport, name: str, /, **arguments: Any) -> dict[str, Any]:
+    """Make such a call."""
+    return await transport.request(tool(name, **arguments))
+
+
+def b64(data: bytes) -> str:
+    """Bytes as an argument for the scripted server."""
+    return base64.b64encode(data).decode()
+
+
+def descriptors() -> set[str]:
+    """The open file descriptors of this process, and what they are."""
+    found = set()
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+        except OSError:
+            continue  # the one that did the listing
+    return found
+
+
+@contextmanager
+def baseline() -> Iterator[None]:
+    """Descriptors are as before at the end of the block, without the collector's help."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = descriptors()
+        yield
+        assert descriptors() == before
+    finally:
+        gc.enable()
+
+
+async def ended(pid: int) -> None:
+    """Wait until process *pid*, which need not be a child of ours, has ended."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        with anyio.fail_after(HUNG_S):
+            await anyio.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)

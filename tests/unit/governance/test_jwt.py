@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+import sys
+from typing import Any
+
+import pytest
+import trio
+from joserfc import jwk, jws
+
+from sark_trio import errors
+from sark_trio.governance.jwt import TokenVerifier
+from sark_trio.governance.principal import Principal
+
+NOW = 1_800_000_000.0
+SECRET = jwk.OctKey.generate_key(256)
+RSA = jwk.RSAKey.generate_key(2048)
+EC = jwk.ECKey.generate_key("P-256")
+ED = jwk.OKPKey.generate_key("Ed25519")
+
+
+def public(key: Any, **members: Any) -> dict[str, Any]:
+    private = isinstance(key, jwk.OctKey)
+    return {**key.as_dict(private=private), **members}
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    found = {
+        "sub": "alice",
+        "iss": "https://issuer.example",
+        "aud": "gateway",
+        "exp": NOW + 60,
+        "roles": ["analyst"],
+        "tenant": "acme",
+    }
+    return {name: value for name, value in {**found, **changes}.items() if value is not None}
+
+
+def token(key: Any = EC, algorithm: str = "ES256", body: Any = None, **header: Any) -> str:
+    payload = body if isinstance(body, bytes) else json.dumps(body or claims()).encode()
+    protected = {"alg": algorithm, **header}
+    if algorithm != "EdDSA":
+        return jws.serialize_compact(protected, payload, key, algorithms=[algorithm])
+    signed = f"{_part(protected)}.{_encoded(payload)}"
+    return f"{signed}.{_encoded(key.get_op_key('sign').sign(signed.encode()))}"
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _part(value: Any) -> str:
+    return _encoded(json.dumps(value).encode())
+
+
+def verifier(*keys: dict[str, Any], **options: Any) -> TokenVerifier:
+    defaults: dict[str, Any] = {
+        "keys": {"keys": list(keys or (public(EC, kid="1"),))},
+        "issuer": "https://issuer.example",
+        "audience": "gateway",
+        "algorithms": ["ES256"],
+    }
+    return TokenVerifier(**{**defaults, **options})
+
+
+def reason(check: TokenVerifier, text: Any, now: float = NOW) -> str:
+    with pytest.raises(errors.Denied) as caught:
+        check.verify_nowait(text, now)
+    if isinstance(text, str) and text:
+        assert text not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (SECRET, "HS256"),
+        (RSA, "RS256"),
+        (RSA, "PS256"),
+        (EC, "ES256"),
+        (ED, "Ed25519"),
+        (ED, "EdDSA"),
+    ],
+)
+def test_a_good_token_is_a_principal(key: Any, algorithm: str) -> None:
+    check = verifier(public(key, kid="1"), algorithms=[algorithm], keep_claims=["tenant"])
+    text = token(key, algorithm, kid="1")
+    who = Principal.from_token(text, check, now_wall=NOW)
+    assert (who.id, who.roles, dict(who.claims)) == ("alice", ("analyst",), {"tenant": "acme"})
+    assert trio.run(check.verify, text, NOW) == who
+    assert who.credential_hash is not None
+    assert text not in repr(who) + repr(check)
+    other = check.verify_nowait(token(key, algorithm, claims(jti="x")), NOW)
+    assert other.credential_hash != who.credential_hash
+
+
+def test_none_and_unlisted_algorithms_are_refused() -> None:
+    for algorithm in ("none", "None", "NONE", "", None, 7):
+        forged = f"{_part({'alg': algorithm})}.{_part(claims())}."
+        assert reason(verifier(), forged) == "token_invalid"
+    assert reason(verifier(), token(SECRET, "HS256")) == "token_invalid"
+    for algorithms in (["none"], [], ["HS1"]):
+        with pytest.raises(ValueError, match="algorithms"):
+            verifier(algorithms=algorithms)
+
+
+def test_a_public_key_is_no_secret() -> None:
+    """Key confusion: an HMAC over the public key's text, with both algorithms allowed."""
+    check = verifier(public(RSA), algorithms=["RS256", "HS256"])
+    signed = f"{_part({'alg': 'HS256'})}.{_part(claims())}"
+    for secret in (RSA.as_pem(private=False), json.dumps(public(RSA)).encode()):
+        signature = hmac.digest(secret, signed.encode(), "sha256")
+        assert reason(check, f"{signed}.{_encoded(signature)}") == "token_invalid"
+
+
+def test_header_parameters_that_bring_a_key_are_not_looked_at() -> None:
+    own = jwk.ECKey.generate_key("P-256")
+    forged = token(own, jwk=own.as_dict(private=False))
+    assert reason(verifier(), forged) == "token_invalid"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a.b",
+        "a.b.c.d",
+        "..",
+        "e30.e30.",
+        "!!.e30.e30",
+        "W10.e30.e30",
+        "eyJhbGciOiJFUzI1NiIsImFsZyI6Im5vbmUifQ.e30.e30",
+        "x" * 20_000,
+        None,
+        b"a.b.c",
+    ],
+)
+def test_what_is_no_token_is_refused(text: Any) -> None:
+    assert reason(verifier(), text) == "token_invalid"
+
+
+def test_headers_that_are_not_understood_are_refused() -> None:
+    for header in ({"kid": 7}, {"crit": ["exp"], "exp": 1}):
+        text = f"{_part({'alg': 'ES256', **header})}.e30.e30"
+        assert reason(verifier(), text) == "token_invalid"
+
+
+def test_a_signature_that_is_empty_or_no_base64_is_refused() -> None:
+    head = token().rpartition(".")[0]
+    hmac_head = token(SECRET, "HS256").rpartition(".")[0]
+    for signature in ("", "!!", "A", "\u00e9"):
+        assert reason(verifier(), f"{head}.{signature}") == "token_invalid"
+        check = verifier(public(SECRET), algorithms=["HS256"])
+        assert reason(check, f"{hmac_head}.{signature}") == "token_invalid"
+
+
+def test_every_changed_character_of_a_signature_is_noticed() -> None:
+    head, _, signature = token().rpartition(".")
+    for at in range(0, len(signature) - 1, 7):
+        other = "A" if signature[at] != "A" else "B"
+        forged = f"{head}.{signature[:at]}{other}{signature[at + 1 :]}"
+        assert reason(verifier(), forged) == "token_invalid"
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"exp": NOW - 30}, "token_expired"),
+        ({"exp": None}, "token_expired"),
+        ({"exp": "never"}, "token_claims"),
+        ({"exp": True}, "token_claims"),
+        ({"nbf": NOW + 31}, "token_not_yet_valid"),
+        ({"iat": NOW + 31}, "token_not_yet_valid"),
+        ({"iss": "https://issuer.example/"}, "token_issuer"),
+        ({"iss": None}, "token_issuer"),
+        ({"aud": "other"}, "token_audience"),
+        ({"aud": ["other", "gateway2"]}, "token_audience"),
+        ({"aud": None}, "token_audience"),
+        ({"sub": None}, "token_claims"),
+        ({"roles": 7}, "token_claims"),
+    ],
+)
+def test_claims_are_checked(changes: dict[str, Any], expected: str) -> None:
+    assert reason(verifier(), token(body=claims(**changes))) == expected
+
+
+def test_the_leeway_is_exact() -> None:
+    check = verifier(leeway_s=10)
+    text = token(body=claims(exp=NOW, nbf=NOW - 60))
+    assert check.verify_nowait(text, NOW + 9.9).id == "alice"
+    assert reason(check, text, NOW + 10) == "token_expired"
+    assert check.verify_nowait(text, NOW - 70).id == "alice"
+    assert reason(check, text, NOW - 70.1) == "token_not_yet_valid"
+    with pytest.raises(ValueError, match="leeway_s"):
+        verifier(leeway_s=61)
+
+
+def test_one_of_several_audiences_is_enough() -> None:
+    text = token(body=claims(aud=["a", "gateway"]))
+    assert verifier().verify_nowait(text, NOW).id == "alice"
+
+
+@pytest.mark.parametrize("body", [b"not json", b"[]", b'{"sub":"a","sub":"b"}', b"\xff"])
+def test_claims_that_can_not_be_read(body: bytes) -> None:
+    assert reason(verifier(), token(body=body)) == "token_claims"
+
+
+def test_which_key() -> None:
+    other = jwk.ECKey.generate_key("P-256")
+    two = verifier(public(EC, kid="1"), public(other, kid="2"))
+    assert two.verify_nowait(token(kid="1"), NOW).id == "alice"
+    assert reason(two, token(kid="2")) == "token_invalid"
+    assert reason(two, token(kid="3")) == "token_invalid"
+    assert reason(two, token()) == "token_invalid"  # which of the two?
+    for members in ({"use": "enc"}, {"alg": "ES384"}, {"crv": "P-384"}):
+        with pytest.raises(errors.ConfigError, match="no key fits"):
+            verifier(public(EC, **members))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {"keys": "x"},
+        {"keys": []},
+        {"keys": [7]},
+        {"keys": [{}] * 101},
+        {"keys": [{"kty": "oct", "k": "c2hvcnQ"}]},
+        {"keys": [{"kty": "oct", "k": "!"}]},
+        7,
+    ],
+)
+def test_a_bad_key_set_is_a_wrong_configuration(keys: Any) -> None:
+    with pytest.raises(errors.ConfigError):
+        verifier(keys=keys, algorithms=["HS256"])
+
+
+def test_a_key_that_can_not_be_loaded_verifies_nothing() -> None:
+    broken = verifier({"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"})
+    assert reason(broken, token()) == "token_invalid"
+
+
+class Issuer:
+    """A key set that changes, and counts how often it was asked for."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __call__(self) -> Any:
+        self.asked += 1
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return {"keys": answer}
+
+
+def verify(check: TokenVerifier, text: str, now: float) -> str:
+    try:
+        return trio.run(check.verify, text, now).id
+    except errors.Denied as denied:
+        return denied.reason
+
+
+def test_an_unknown_key_id_causes_one_fetch_per_interval() -> None:
+    later = token(kid="2", body=claims(exp=NOW + 9_000))
+    issuer = Issuer([public(EC, kid="1")], [public(EC, kid="2")])
+    check = verifier(keys=issuer)
+    assert reason(check, later) == "token_invalid"  # no key at hand yet
+    assert verify(check, token(kid="1"), NOW) == "alice"
+    assert verify(check, token(kid="1"), NOW) == "alice"
+    assert issuer.asked == 1
+    for second in range(29):
+        assert verify(check, later, NOW + second) == "token_invalid"
+    assert issuer.asked == 1
+    assert verify(check, later, NOW + 30) == "alice"
+    assert issuer.asked == 2
+
+
+def test_keys_grow_old_and_an_outage_then_denies() -> None:
+    text = token(kid="1", body=claims(exp=NOW + 9_000))
+    issuer = Issuer([public(EC, kid="1")], OSError(), [public(EC, kid="1")])
+    check = verifier(keys=issuer)
+    assert verify(check, text, NOW) == "alice"
+    assert verify(check, text, NOW + 3_599) == "alice"
+    assert verify(check, text, NOW + 3_600) == "keys_unavailable"
+    assert verify(check, text, NOW + 3_601) == "alice"
+    assert issuer.asked == 3
+
+
+def test_an_outage_for_an_unknown_key_leaves_the_known_ones() -> None:
+    issuer = Issuer([public(EC, kid="1")], OSError())
+    check = verifier(keys=issuer)
+    assert verify(check, token(kid="1"), NOW) == "alice"
+    assert verify(check, token(kid="2", body=claims(exp=NOW + 99)), NOW + 40) == "token_invalid"
+    assert verify(check, token(kid="1"), NOW + 41) == "alice"
+    assert issuer.asked == 2
+
+
+def test_no_keys_yet_is_asked_again_and_cancellation_passes() -> None:
+    issuer = Issuer(OSError(), KeyboardInterrupt(), [public(EC, kid="1")])
+    check = verifier(keys=issuer)
+    assert verify(check, token(kid="1"), NOW) == "keys_unavailable"
+    with pytest.raises(KeyboardInterrupt):
+        verify(check, token(kid="1"), NOW)
+    assert verify(check, token(kid="1"), NOW) == "alice"
+
+
+def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "joserfc", None)
+    with pytest.raises(errors.TransportNotAvailableError, match=r"sark_trio\[jwt\]"):
+        verifier().verify_nowait(token(), NOW)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from sark_trio.governance.obligations import (
+    LimitResult,
+    apply_obligations,
+    parse_obligations,
+    strip_parameters,
+)
+
+REDACT = {"type": "redact_result", "keys": ["ssn"], "patterns": ["email"]}
+STRIP = {"type": "strip_parameters", "paths": ["/a/*/secret"]}
+LIMIT = {"type": "limit_result", "bytes_max": 100}
+
+
+def test_none_is_none() -> None:
+    assert parse_obligations(None) == ()
+    assert parse_obligations([]) == ()
+
+
+@pytest.mark.parametrize(
+    "obligations",
+    [
+        {},
+        "redact_result",
+        [REDACT] * 65,
+        [None],
+        [{}],
+        [{"type": ["redact_result"]}],
+        [{"type": "notify"}],
+        [{"type": "redact_result"}],
+        [{**REDACT, "keys": [1]}],
+        [{**REDACT, "patterns": ["unknown"]}],
+        [{**REDACT, "more": 1}],
+        [{"type": "strip_parameters"}],
+        [{"type": "strip_parameters", "paths": ["a"]}],
+        [{"type": "limit_result"}],
+        [{"type": "limit_result", "bytes_max": 1.5}],
+        [{"type": "limit_result", "bytes_max": True}],
+        [{"type": "limit_result", "bytes_max": -1}],
+    ],
+)
+def test_what_is_not_understood_is_refused(obligations: Any) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_obligations(obligations)
+
+
+def test_parsing_does_not_consume_its_input() -> None:
+    parse_obligations([REDACT])
+    assert set(REDACT) == {"type", "keys", "patterns"}
+
+
+def test_parameters_are_stripped() -> None:
+    filtered = strip_parameters(
+        {"a": {"x": {"secret": 1, "y": 2}}, "ssn": 1}, parse_obligations([REDACT, STRIP, LIMIT])
+    )
+    assert filtered.arguments == {"a": {"x": {"y": 2}}, "ssn": 1}
+    assert filtered.removed == ("/a/x/secret",)
+
+
+def test_results_are_redacted_first_and_measured_last() -> None:
+    obligations = parse_obligations([LIMIT, STRIP, REDACT])
+    result = {"structuredContent": {"ssn": "x" * 200}}
+    redacted = apply_obligations(result, obligations)
+    assert redacted.value == {"structuredContent": {"ssn": "[redacted:key]"}}
+    assert redacted.counts == (("key", 1),)
+    large = apply_obligations({"content": [{"type": "text", "text": "x" * 200}]}, obligations)
+    assert large.counts == (("withheld", 1),)
+
+
+def test_a_limit_may_be_zero() -> None:
+    assert LimitResult(0).bytes_max == 0

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from sark_trio import errors
+from sark_trio.governance.audit_record import args_digest
+from sark_trio.governance.decision import Decision
+from sark_trio.governance.filters import ParameterFilter, ToolFacts
+from sark_trio.governance.obligations import parse_obligations
+from sark_trio.governance.pipeline import AllowAll, Governor, Verdict
+from sark_trio.governance.principal import Principal
+from sark_trio.governance.query import DISCOVER, Query
+from sark_trio.governance.rego import Rego
+from tests.support.governance import Answers, load, query
+
+YES = Decision(allow=True, revision="r")
+
+
+def decide(governor: Governor, now: float = 0.0, facts: Any = None, **fields: Any) -> Verdict:
+    return trio.run(governor.decide, now, query(**fields), facts)
+
+
+@pytest.mark.fault(18)
+def test_no_policy_is_a_no_and_only_allow_all_allows_all() -> None:
+    verdict = decide(Governor())
+    assert not verdict.allow
+    denial = verdict.denial()
+    assert isinstance(denial, errors.PolicyUnavailable)
+    assert (denial.reason, denial.delivery, denial.server) == ("no_policy", "not_sent", "db")
+    assert decide(Governor(policy=AllowAll())).allow
+
+
+def test_an_allow_holds_all_that_is_recorded_and_sent() -> None:
+    verdict = decide(Governor(policy=load("gateway.rego")), arguments={"sql": "s", "token": "t"})
+    assert verdict == Verdict(
+        allow=True,
+        query=query(arguments={"sql": "s", "token": "t"}),
+        arguments={"sql": "s"},
+        digest=args_digest({"sql": "s"}),
+        reason="allowed by role or permission",
+        revision=load("gateway.rego").revision,
+        valid_until=2.0,
+    )
+
+
+@pytest.mark.fault(2)
+def test_a_denial_says_nothing_of_the_rule() -> None:
+    verdict = decide(Governor(policy=load("gateway.rego")), arguments={"sql": "drop table t"})
+    denial = verdict.denial()
+    assert type(denial) is errors.Denied
+    assert verdict.reason == "drop is not for this role"
+    assert "drop" not in str(denial)
+    assert str(denial) == "policy denies tool 'query' to 'alice'"
+    nobody = query(tool=None, action=DISCOVER, principal=Principal.anonymous())
+    denied = trio.run(Governor(policy=load("gateway.rego")).decide, 0.0, nobody)
+    assert str(denied.denial()) == "policy denies gateway:tool:discover to 'anonymous'"
+
+
+@pytest.mark.fault(16)
+def test_an_empty_set_of_parameters_sends_none() -> None:
+    verdict = decide(Governor(policy=Answers(Decision(allow=True, arguments={}))))
+    assert (verdict.allow, verdict.arguments) == (True, {})
+    assert verdict.digest == args_digest({})
+
+
+@pytest.mark.parametrize("wanted", [{"more": 1}, {"sql": "drop table users"}, {"sql": None}])
+def test_a_policy_that_widens_has_not_decided(wanted: dict[str, Any]) -> None:
+    verdict = decide(Governor(policy=Answers(Decision(allow=True, arguments=wanted))))
+    assert (verdict.allow, verdict.reason, verdict.arguments) == (False, "widened", {})
+    assert isinstance(verdict.denial(), errors.PolicyUnavailable)
+    assert verdict.fault is not None
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("secret"), TimeoutError(), True, None, "yes"])
+def test_whatever_else_an_engine_does_is_a_no(answer: Any) -> None:
+    governor = Governor(policy=Answers(answer, revision="r"))
+    verdict = decide(governor)
+    assert not verdict.allow
+    assert verdict.fault is not None
+    assert "secret" not in verdict.fault
+    assert governor.cache.statistics().entries == 0
+
+
+def test_cancellation_passes_through() -> None:
+    async def main() -> None:
+        class Hangs:
+            revision = None
+
+            async def decide(self, question: object) -> Decision:
+                await trio.sleep_forever()
+                raise AssertionError
+
+        governor = Governor(policy=Hangs())
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await governor.decide(0.0, query())
+        assert scope.cancelled_caught
+        assert governor.cache.statistics().entries == 0
+
+    trio.run(main)
+
+
+def test_the_policy_sees_the_filtered_candidate_and_that_is_sent() -> None:
+    answers = Answers(YES, revision="r")
+    governor = Governor(
+        policy=answers,
+        filter=ParameterFilter(deny=["/password"], redact=["/note"]),
+        tool_filters={("db", "query"): ParameterFilter(deny=["/options/*/secret"])},
+    )
+    arguments = {
+        "sql": "s",
+        "password": "hunter2",
+        "note": "hunter2",
+        "options": [{"secret": "hunter2", "x": 1}],
+        "pin": "hunter2",
+    }
+    verdict = decide(governor, facts=ToolFacts(sensitive_params={"pin"}), arguments=arguments)
+    assert b"hunter2" not in answers.asked[0]
+    assert verdict.arguments == {"sql": "s", "note": "[redacted]", "options": [{"x": 1}]}
+    assert verdict.digest == args_digest(verdict.arguments)
+    assert verdict.removed == ("/password", "/pin", "/options/0/secret")
+    assert verdict.redacted == ("/note",)
+    assert "hunter2" not in repr(verdict)
+
+
+def test_changing_the_arguments_meanwhile_changes_nothing() -> None:
+    arguments: dict[str, Any] = {"rows": [1]}
+
+    async def main() -> Verdict:
+        class Slow:
+            revision = None
+
+            async def decide(self, question: object) -> Decision:
+                arguments["rows"].append(2)
+                return YES
+
+        return await Governor(policy=Slow()).decide(0.0, query(arguments=arguments))
+
+    verdict = trio.run(main)
+    assert verdict.arguments == {"rows": [1]}
+    assert verdict.digest == args_digest({"rows": [1]})
+
+
+def test_arguments_that_can_not_be_sent_are_the_callers_fault() -> None:
+    answers = Answers(YES)
+    for arguments in ({"a": float("nan")}, {"a": 1, "A": 2}, [1], {"__proto__": 1}):
+        with pytest.raises(errors.InvalidArguments) as caught:
+            decide(Governor(policy=answers), arguments=arguments)
+        assert caught.value.server == "db"
+    with pytest.raises(errors.InvalidArguments, match="/b: the tool has no such parameter"):
+        decide(Governor(policy=answers), facts=ToolFacts(parameters={"a"}), arguments={"b": 1})
+    assert answers.asked == []
+
+
+def test_parameters_are_stripped_as_the_obligations_say() -> None:
+    obligations = parse_obligations(
+        [{"type": "strip_parameters", "paths": ["/b"]}, {"type": "limit_result", "bytes_max": 9}]
+    )
+    governor = Governor(policy=Answers(Decision(allow=True, obligations=obligations)))
+    verdict = decide(governor, arguments={"a": 1, "b": 2})
+    assert verdict.arguments == {"a": 1}
+    assert verdict.digest == args_digest({"a": 1})
+    assert verdict.removed == ("/b",)
+    assert verdict.obligations == obligations
+
+
+@pytest.mark.fault(15)
+def test_a_decision_is_kept_for_its_question_only() -> None:
+    answers = Answers(YES, revision="r")
+    governor = Governor(policy=answers)
+    assert not decide(governor, 0.0).cached
+    assert decide(governor, 4.9).cached
+    assert not decide(governor, 5.0).cached
+    for other in ({"server": "prod"}, {"arguments": {}}, {"principal": Principal(id="bob")}):
+        assert not decide(governor, 5.0, **other).cached
+    assert len(answers.asked) == 5
+
+
+@pytest.mark.parametrize(
+    ("sensitivity", "ttl_s", "ends"),
+    [("critical", 60.0, 0.0), ("low", None, 5.0), ("low", 1.5, 1.5), ("high", 0.0, 0.0)],
+)
+def test_lifetimes(sensitivity: str, ttl_s: float | None, ends: float) -> None:
+    answers = Answers(Decision(allow=True, ttl_s=ttl_s, revision="r"), revision="r")
+    governor = Governor(policy=answers)
+    assert decide(governor, sensitivity=sensitivity).valid_until == ends
+    assert governor.cache.statistics().entries == (ends > 0)
+
+
+@pytest.mark.fault(22)
+def test_a_denial_is_asked_again() -> None:
+    answers = Answers(Decision(allow=False, revision="r"), YES, revision="r")
+    governor = Governor(policy=answers)
+    assert not decide(governor).allow
+    assert decide(governor).allow
+
+
+def test_a_kept_decision_shares_nothing_that_can_change() -> None:
+    wanted = {"rows": [1]}
+    governor = Governor(
+        policy=Answers(Decision(allow=True, arguments=wanted, revision="r"), revision="r")
+    )
+    first = decide(governor, arguments={"rows": [1, 2]})
+    first.arguments["rows"].append(9)
+    assert decide(governor, arguments={"rows": [1, 2]}).arguments == {"rows": [1]}
+
+
+def test_replacing_the_policy_is_atomic() -> None:
+    governor = Governor(policy=load("gateway.rego"))
+    assert decide(governor).allow
+    with pytest.raises(errors.ConfigError):
+        governor.replace_policy(Rego(texts={"p.rego": "nonsense"}))
+    assert decide(governor).cached
+    governor.replace_policy(Rego(texts={"p.rego": "package a\nallow := false"}))
+    assert not decide(governor).allow
+
+
+def test_a_decision_of_a_replaced_policy_is_bound_to_it_and_not_kept() -> None:
+    async def main() -> None:
+        class Old:
+            revision = "old"
+
+            async def decide(self, question: object) -> Decision:
+                governor.replace_policy(Answers(Decision(allow=False), revision="new"))
+                return Decision(allow=True, revision="old")
+
+        governor = Governor(policy=Old())
+        verdict = await governor.decide(7.0, query())
+        assert (verdict.allow, verdict.revision, verdict.valid_until) == (True, "old", 7.0)
+        assert not (await governor.decide(7.0, query())).allow
+
+    trio.run(main)
+
+
+@pytest.mark.fault(20)
+def test_lists_are_filtered_and_an_outage_is_no_empty_list() -> None:
+    def tools(who: Principal) -> list[Query]:
+        return [query(principal=who, action=DISCOVER, tool=name) for name in ("a", "b")]
+
+    governor = Governor(policy=load("gateway.rego"))
+    known, nobody = tools(Principal(id="a", roles=("viewer",))), tools(Principal.anonymous())
+    assert trio.run(governor.filter_list, 0.0, known + nobody) == known
+    with pytest.raises(errors.PolicyUnavailable):
+        trio.run(Governor(policy=Answers(YES, OSError())).filter_list, 0.0, known)

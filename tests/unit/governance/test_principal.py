@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from sark_trio.governance.principal import Principal
+
+
+def test_names_are_sorted_sets() -> None:
+    who = Principal(id="a", roles=["b", "a", "b"], permissions="one", teams=())  # type: ignore[arg-type]
+    assert (who.roles, who.permissions, who.teams) == (("a", "b"), ("one",), ())
+
+
+@pytest.mark.fault(14)
+def test_repr_shows_id_and_kind_only() -> None:
+    who = Principal(
+        id="alice",
+        roles=("r0le",),
+        email="alice@example.com",
+        claims={"tenant": "acme"},
+        credential_hash="c0ffee",
+    )
+    assert repr(who) == "Principal(id='alice', kind='user')"
+
+
+@pytest.mark.fault(14)
+def test_a_principal_has_no_place_for_a_token() -> None:
+    assert not [field.name for field in attrs.fields(Principal) if "token" in field.name]
+
+
+@pytest.mark.fault(17)
+def test_anonymous_is_somebody_without_rights() -> None:
+    nobody = Principal.anonymous()
+    assert (nobody.id, nobody.kind) == ("anonymous", "anonymous")
+    assert (nobody.roles, nobody.permissions, nobody.teams) == ((), (), ())
+
+
+@pytest.mark.parametrize("name", ["", "a" * 513, "a\nb", "a\u202eb", "a\u200bb", 7])
+def test_an_id_that_is_no_name_is_refused(name: object) -> None:
+    with pytest.raises(ValueError, match="id must"):
+        Principal(id=name)  # type: ignore[arg-type]
+
+
+def test_facts_that_are_not_json_are_refused() -> None:
+    with pytest.raises(ValueError, match="claims"):
+        Principal(id="a", claims={"a": object()})
+    with pytest.raises(ValueError, match="texts"):
+        Principal(id="a", roles=[1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="more than"):
+        Principal(id="a", roles=[str(i) for i in range(1_001)])  # type: ignore[arg-type]
+
+
+@pytest.mark.fault(20)
+def test_claims_of_the_original_are_read() -> None:
+    who = Principal.from_claims(
+        {
+            "sub": "u1",
+            "email": "u@example.com",
+            "role": "analyst",
+            "roles": ["viewer"],
+            "scope": "db/query files/read",
+            "permissions": ["x y"],
+            "teams": ["red"],
+            "tenant": "acme",
+            "secret": "s",
+        },
+        keep=("tenant", "absent"),
+        credential_hash="h",
+    )
+    assert who == Principal(
+        id="u1",
+        email="u@example.com",
+        roles=("analyst", "viewer"),
+        permissions=("db/query", "files/read", "x y"),
+        teams=("red",),
+        claims={"tenant": "acme"},
+        credential_hash="h",
+    )
+
+
+def test_agents_and_services() -> None:
+    agent = Principal.from_claims(
+        {"agent_id": "a1", "sub": "x", "trust_level": "limited", "environment": "prod"}
+    )
+    assert (agent.id, agent.kind, agent.trust_level) == ("a1", "agent", "limited")
+    assert Principal.from_claims({"client_id": "s1"}).kind == "service"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"sub": 7},
+        {"sub": None},
+        {"agent_id": 7, "sub": "u"},
+        {"sub": "u", "roles": {"admin": True}},
+        {"sub": "u", "roles": ["a", 1]},
+        {"sub": "u", "email": ["e"]},
+    ],
+)
+def test_half_read_claims_are_refused(claims: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"id must|claim"):
+        Principal.from_claims(claims)
