@@ -12,7 +12,16 @@ from sark_trio.client.gateway import ClientStatistics, GatewayClient
 from sark_trio.client.identity import JwksUrl
 from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing
 from sark_trio.client.servers import Http, Server, Stdio, ToolRule
-from sark_trio.errors import GatewayError
+from sark_trio.errors import (
+    CallTimeout,
+    CircuitOpen,
+    ConfigError,
+    Denied,
+    GatewayError,
+    OutcomeUnknown,
+    RemoteError,
+    TransportError,
+)
 from sark_trio.governance.decision import Decision
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
@@ -35,21 +44,27 @@ __all__ = [
     "AllowAll",
     "AuditLog",
     "BreakerOptions",
+    "CallTimeout",
     "CircuitBreaker",
+    "CircuitOpen",
     "CircuitState",
     "ClientStatistics",
+    "ConfigError",
     "Decision",
+    "Denied",
     "GatewayClient",
     "GatewayError",
     "Http",
     "JwksUrl",
     "Opa",
+    "OutcomeUnknown",
     "PolicyEngine",
     "Principal",
     "Progress",
     "Query",
     "Question",
     "Rego",
+    "RemoteError",
     "RetryConfig",
     "Server",
     "ServerInfo",
@@ -62,5 +77,6 @@ __all__ = [
     "ToolListing",
     "ToolResult",
     "ToolRule",
+    "TransportError",
     "load",
 ]

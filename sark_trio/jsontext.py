@@ -149,16 +149,24 @@ def _canonical_parts(value: Any) -> Iterator[str]:
     elif isinstance(value, float):
         yield _es_number(value)
     elif isinstance(value, int) and not isinstance(value, bool):
-        # A bigger integer has no canonical form of its own: as a double it would meet others.
-        if not -_SAFE_INTEGER <= value <= _SAFE_INTEGER:
-            raise JSONError(f"integer {value} is beyond 2**53 - 1 and has no canonical form")
-        yield str(value)
+        yield str(value) if -_SAFE_INTEGER <= value <= _SAFE_INTEGER else _as_double(value)
     else:
         yield _encode_sorted(value).decode()
 
 
 def _utf16(key: str) -> bytes:
     return key.encode("utf-16-be", "surrogatepass")
+
+
+def _as_double(value: int) -> str:
+    """Beyond 2**53 two integers may be one double, and would share a canonical form."""
+    try:
+        double = float(value)
+    except OverflowError:
+        double = math.inf
+    if double != value:
+        raise JSONError(f"integer {value} is no exact double and has no canonical form")
+    return _es_number(double)
 
 
 def _es_number(value: float) -> str:

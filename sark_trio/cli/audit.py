@@ -9,19 +9,23 @@ from typing import Any
 
 from sark_trio.cli.options import add_config, add_output, read_settings
 from sark_trio.cli.output import Output
+from sark_trio.cli.parsing import Commands, count
 from sark_trio.client.config import AuditSettings
+from sark_trio.errors import AuditError
 from sark_trio.stores.audit import tail, verify_directory
 
 __all__ = ["add_parsers"]
 
+_WHERE = "default: where the configuration says"
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+
+def add_parsers(commands: Commands) -> None:
     """The commands about the audit log. They only read, also while it is being written."""
     audit = commands.add_parser("audit", help="verify or read the audit log")
     parsers = audit.add_subparsers(required=True, metavar="COMMAND")
 
     verify = parsers.add_parser("verify", help="find the first record that was tampered with")
-    verify.add_argument("directory", type=Path, nargs="?", help="default: the configured one")
+    verify.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_WHERE)
     verify.add_argument(
         "--checkpoints", type=Path, metavar="FILE", help="without it a cut-off end is not seen"
     )
@@ -30,18 +34,11 @@ def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add_config(verify)
 
     tail_ = parsers.add_parser("tail", help="print the last records")
-    tail_.add_argument("directory", type=Path, nargs="?", help="default: the configured one")
-    tail_.add_argument("-n", "--lines", type=_count, default=20, metavar="N", help="default: 20")
+    tail_.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_WHERE)
+    tail_.add_argument("-n", "--lines", type=count, default=20, metavar="N", help="default: 20")
     tail_.set_defaults(command=_tail)
     add_output(tail_)
     add_config(tail_)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 1_000_000:
-        raise argparse.ArgumentTypeError("between 1 and 1,000,000")
-    return value
 
 
 def _place(options: argparse.Namespace) -> AuditSettings:
@@ -56,6 +53,8 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
     place = _place(options)
     checkpoints = options.checkpoints or place.checkpoints
     report = verify_directory(place.directory, checkpoints)
+    if not report.segments and report.ok:
+        raise AuditError(f"there is no audit log in {place.directory}: is it the right directory?")
     fault = report.fault
     facts: dict[str, Any] = {
         "ok": report.ok,
@@ -81,16 +80,15 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
         output.line(f"  the {report.records} records before it are as they were written")
         return 1
     output.line(f"{report.records} records in {report.segments} segments: every link holds")
-    output.line(f"{report.checkpoints} checkpoints agree" + _advice(report.checkpoints))
+    if report.checkpoints:
+        output.line(f"{report.checkpoints} checkpoints agree")
+    else:
+        output.line("no checkpoints, so a cut-off end would not be seen: give --checkpoints FILE")
     if report.in_doubt:
         output.line(f"{len(report.in_doubt)} calls have no outcome (running, or a crash):")
         for request_id in report.in_doubt:
             output.line(f"  {request_id}")
     return 0
-
-
-def _advice(checkpoints: int) -> str:
-    return "" if checkpoints else ": without --checkpoints a cut-off end is not seen"
 
 
 def _tail(options: argparse.Namespace, output: Output) -> int:
@@ -106,6 +104,8 @@ def _tail(options: argparse.Namespace, output: Output) -> int:
 def _one_line(record: dict[str, Any]) -> str:
     """The record as somebody wants to read it who looks for what happened."""
     words = [str(record["seq"]), str(record["ts"]), str(record["kind"])]
+    if record.get("request_id"):
+        words.append(str(record["request_id"])[:8])
     if record.get("principal_id"):
         words.append(str(record["principal_id"]))
     if record.get("server"):

@@ -3,92 +3,75 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 
 from sark_trio import GatewayClient, Principal, ToolResult
-from sark_trio.cli.options import add_client_options, add_output, open_client
-from sark_trio.cli.output import Output
-from sark_trio.errors import ConfigError, GatewayError, InvalidArguments
+from sark_trio.cli.arguments import add_call, read_arguments
+from sark_trio.cli.options import (
+    add_audit,
+    add_client,
+    add_output,
+    read_settings,
+    run_client,
+)
+from sark_trio.cli.output import Output, worst
+from sark_trio.cli.parsing import Commands, seconds
+from sark_trio.errors import GatewayError
 
 __all__ = ["add_parsers"]
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The commands that open a client."""
-    servers = commands.add_parser("servers", help="contact every configured server")
-    servers.set_defaults(command=lambda options, output: _run(options, output, _servers))
+def add_parsers(commands: Commands) -> None:
+    """The commands about servers and their tools."""
+    servers = commands.add_parser("servers", help="name the configured servers")
+    servers.add_argument("--check", action="store_true", help="contact each, and say how that went")
+    servers.set_defaults(command=_servers)
     add_output(servers)
-    add_client_options(servers)
+    add_client(servers)
 
     tools = commands.add_parser("tools", help="list the tools that you may use")
-    tools.add_argument("server", nargs="?", help="of this server only")
-    tools.set_defaults(command=lambda options, output: _run(options, output, _tools))
+    tools.add_argument("server", nargs="?", metavar="SERVER", help="of this server only")
+    tools.set_defaults(command=_tools)
     add_output(tools)
-    add_client_options(tools)
+    add_client(tools)
 
     call = commands.add_parser("call", help="call a tool")
-    call.add_argument("server")
-    call.add_argument("tool")
+    add_call(call)
     call.add_argument(
-        "arguments",
-        nargs="*",
-        metavar="KEY=VALUE",
-        help="a value that is JSON is taken as such, any other as text",
+        "--timeout",
+        type=seconds,
+        metavar="SECONDS",
+        dest="timeout_s",
+        help="for the whole call, retries included; default: what the configuration says",
     )
-    call.add_argument(
-        "--json",
-        nargs="?",
-        const=True,
-        metavar="ARGUMENTS",
-        help="print one JSON document; with a JSON object: these are the arguments",
-    )
-    call.add_argument("--timeout", type=float, metavar="SECONDS", dest="timeout_s")
-    call.set_defaults(command=lambda options, output: _run(options, output, _call))
-    add_client_options(call)
+    call.set_defaults(command=_call)
+    add_audit(call)
+    add_client(call)
 
 
-_Command = Callable[[GatewayClient, Principal | None, argparse.Namespace, Output], Awaitable[int]]
+# -- servers ----------------------------------------------------------------------------------
 
 
-def _run(options: argparse.Namespace, output: Output, command: _Command) -> int:
-    client = open_client(options)
-
-    async def main() -> int:
-        async with client:
-            principal = None
-            if options.token_file is not None:
-                principal = await client.authenticate(_read_token(options))
-            return await command(client, principal, options, output)
-
-    return anyio.run(main, backend=options.backend)
-
-
-def _read_token(options: argparse.Namespace) -> str:
-    try:
-        return str(options.token_file.read_text(encoding="ascii").strip())
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError("the token cannot be read", source=str(options.token_file)) from exc
+def _servers(options: argparse.Namespace, output: Output) -> int:
+    if options.check:
+        return run_client(options, lambda client, _: _check(client, output), records=False)
+    servers = read_settings(options).servers
+    names = [
+        {"server_name": name, "transport": type(server).__name__.lower(), "address": server.address}
+        for name, server in servers.items()
+    ]
+    if output.as_json:
+        output.value(names)
+    elif not names:
+        output.line("no servers are configured")
+    else:
+        output.table([("SERVER", "TRANSPORT", "ADDRESS"), *(tuple(one.values()) for one in names)])
+    return 0
 
 
-async def _servers(
-    client: GatewayClient, _: Principal | None, __: argparse.Namespace, output: Output
-) -> int:
-    failures: dict[str, GatewayError] = {}
-
-    async def contact(name: str) -> None:
-        try:
-            await client.connect(name)
-        except GatewayError as exc:
-            failures[name] = exc
-
-    names = [info.server_name for info in await client.list_servers()]
-    async with anyio.create_task_group() as contacting:
-        for name in names:
-            contacting.start_soon(contact, name)
+async def _check(client: GatewayClient, output: Output) -> int:
+    failures = await _contact_all(client)
     infos = await client.list_servers()
     if output.as_json:
         output.value(
@@ -115,18 +98,44 @@ async def _servers(
             for info in infos
         ]
         output.table(rows)
-    for error in failures.values():
-        output.error(error)
-    return 4 if failures else 0
+    for info in infos:
+        if info.server_name in failures:
+            output.error(failures[info.server_name])
+    return worst(failures.values())
 
 
-async def _tools(
-    client: GatewayClient,
-    principal: Principal | None,
-    options: argparse.Namespace,
-    output: Output,
+async def _contact_all(client: GatewayClient) -> dict[str, GatewayError]:
+    """Connect to every server at once; what went wrong, by name."""
+    failures: dict[str, GatewayError] = {}
+
+    async def contact(name: str) -> None:
+        try:
+            await client.connect(name)
+        except GatewayError as exc:
+            exc.server = exc.server or name
+            failures[name] = exc
+
+    infos = await client.list_servers()
+    async with anyio.create_task_group() as contacting:
+        for info in infos:
+            contacting.start_soon(contact, info.server_name)
+    return failures
+
+
+# -- tools ------------------------------------------------------------------------------------
+
+
+def _tools(options: argparse.Namespace, output: Output) -> int:
+    async def show(client: GatewayClient, caller: Principal) -> int:
+        return await _list(client, caller, options.server, output)
+
+    return run_client(options, show, records=False)
+
+
+async def _list(
+    client: GatewayClient, caller: Principal, server: str | None, output: Output
 ) -> int:
-    listing = await client.list_tools(options.server, principal=principal)
+    listing = await client.list_tools(server, principal=caller)
     if output.as_json:
         output.value(
             [
@@ -141,35 +150,39 @@ async def _tools(
                 for tool in listing
             ]
         )
-    elif not len(listing):
-        output.line("there is no tool that you may use")
-    else:
+    elif len(listing):
         rows = [("SERVER", "TOOL", "DESCRIPTION")]
         rows += [(t.server_name, t.tool_name, t.description.partition("\n")[0]) for t in listing]
         output.table(rows)
-    for error in listing.failures.values():
+    elif not listing.failures:
+        output.line("there is no tool that you may use")
+    for name, error in listing.failures.items():
+        error.server = error.server or name
         output.error(error)
-    return 4 if listing.failures else 0
+    return worst(listing.failures.values())
 
 
-async def _call(
-    client: GatewayClient,
-    principal: Principal | None,
-    options: argparse.Namespace,
-    output: Output,
-) -> int:
-    result = await client.invoke_tool(
-        options.server,
-        options.tool,
-        _arguments(options),
-        principal=principal,
-        timeout_s=options.timeout_s,
-    )
-    if output.as_json:
-        output.value(dict(result.raw))
-    else:
-        _show(result, output)
-    return 1 if result.is_error else 0
+# -- call -------------------------------------------------------------------------------------
+
+
+def _call(options: argparse.Namespace, output: Output) -> int:
+    arguments = read_arguments(options)
+
+    async def call(client: GatewayClient, caller: Principal) -> int:
+        result = await client.invoke_tool(
+            options.server,
+            options.tool,
+            arguments,
+            principal=caller,
+            timeout_s=options.timeout_s,
+        )
+        if output.as_json:
+            output.value(dict(result.raw))
+        else:
+            _show(result, output)
+        return 1 if result.is_error else 0
+
+    return run_client(options, call, records=True)
 
 
 def _show(result: ToolResult, output: Output) -> None:
@@ -181,32 +194,3 @@ def _show(result: ToolResult, output: Output) -> None:
             output.line(f"[{block['type']} {block.get('mimeType', block.get('uri', ''))}]")
     if not result.content and result.structured_content is not None:
         output.value(result.structured_content)
-
-
-def _arguments(options: argparse.Namespace) -> dict[str, Any]:
-    whole = _object(options.json) if isinstance(options.json, str) else {}
-    for pair in options.arguments:
-        key, equals, text = pair.partition("=")
-        if not equals or not key:
-            raise InvalidArguments(f"{pair!r} is not KEY=VALUE")
-        if key in whole:
-            raise InvalidArguments(f"argument {key!r} is given twice")
-        whole[key] = _value(text)
-    return whole
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError as exc:
-        raise InvalidArguments(f"--json: {exc}") from exc
-    if not isinstance(value, dict):
-        raise InvalidArguments("--json: the arguments of a tool are a JSON object")
-    return value
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

@@ -1,17 +1,37 @@
-"""``sark``: the client on the command line."""
+"""``sark``: the client on the command line.
+
+Every way out is an exit status and, if something went wrong, one line on standard error that
+says what to do about it:
+
+=== ===============================================================================
+0   done
+1   the tool says that it failed, the audit log is not whole, the demo did not hold
+2   wrong usage or configuration
+3   denied
+4   a server could not be reached, refused, or broke the protocol
+5   no answer in time, or it is unknown whether the call happened
+6   the audit log cannot be read or written
+70  a bug of ours (``EX_SOFTWARE`` of sysexits.h)
+74  this machine could not: a full disk, for one (``EX_IOERR``)
+130 interrupted (128 + SIGINT, as shells say it)
+=== ===============================================================================
+"""
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from sark_trio import errors
 from sark_trio.cli import audit, calls, policy
 from sark_trio.cli.demo import story
-from sark_trio.cli.output import Output, exit_code
+from sark_trio.cli.output import Output, exit_code, one_line
+from sark_trio.cli.parsing import Parser, parse
 
-__all__ = ["main"]
+__all__ = ["main", "make_parser"]
 
 _EPILOG = """\
 exit status: 0 done; 1 the tool failed, or the log is not whole; 2 wrong usage or configuration;
@@ -22,10 +42,11 @@ unknown whether the call happened; 6 the audit log; 130 interrupted
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parse(make_parser(), arguments)
     output = Output(as_json=options.json is not None and options.json is not False)
     try:
-        return int(options.command(options, output))
+        status = int(options.command(options, output))
+        sys.stdout.flush()
     except errors.GatewayError as exc:
         output.error(exc)
         return exit_code(exc)
@@ -33,18 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("sark: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; Python would complain once more at exit.
-        sys.stderr.close()
+        # Whoever reads our output has seen enough. Python would try again at exit, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as exc:
+        print(one_line(f"sark: {exc} (make room or mend permissions)"), file=sys.stderr)
+        return 74
+    except Exception as exc:
+        if os.environ.get("SARK_TRACEBACK"):
+            raise
+        what = one_line(f"{type(exc).__name__}: {exc}")
+        print(f"sark: a bug: {what} (set SARK_TRACEBACK=1 to see where)", file=sys.stderr)
+        return 70
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """All commands and their options."""
+    parser = Parser(
         prog="sark",
         description="Governed calls of MCP tools: decided, recorded, made in time, recorded again.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=f"sark {version('sark_trio')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     story.add_parser(commands)
     calls.add_parsers(commands)

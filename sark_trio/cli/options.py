@@ -5,79 +5,166 @@ from __future__ import annotations
 import argparse
 import getpass
 import os
+import tempfile
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
+import anyio
 from attrs import evolve
 
-from sark_trio import Principal
+from sark_trio import GatewayClient, Principal
+from sark_trio.cli.parsing import Parser
 from sark_trio.client.build import client_of
-from sark_trio.client.config import AuditSettings, PolicySettings, Settings, load
-from sark_trio.client.gateway import GatewayClient
+from sark_trio.client.config import (
+    AuditSettings,
+    IdentitySettings,
+    PolicySettings,
+    Settings,
+    load,
+)
 from sark_trio.errors import ConfigError
 
-__all__ = ["add_client_options", "add_config", "add_output", "open_client", "read_settings"]
+__all__ = [
+    "Command",
+    "add_audit",
+    "add_client",
+    "add_config",
+    "add_output",
+    "read_settings",
+    "run_client",
+]
 
 _DEFAULTS = ("sark.toml", ".mcp.json", "mcp.json")
+#: What a command does with an open client and the caller; its exit status.
+Command = Callable[[GatewayClient, Principal], Awaitable[int]]
 
 
-def add_output(parser: argparse.ArgumentParser) -> None:
+def add_output(parser: Parser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """``--config`` and what may stand for parts of it."""
+def add_config(parser: Parser) -> None:
+    """``--config``."""
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="sark.toml, or the mcpServers JSON of an MCP host; default: $SARK_CONFIG, or "
-        + ", ".join(_DEFAULTS),
+        help="sark.toml, or the mcpServers JSON of an MCP host; default: $SARK_CONFIG, or the "
+        f"first of {', '.join(_DEFAULTS)} that is here",
     )
+
+
+def add_audit(parser: Parser) -> None:
+    """``--audit``."""
     parser.add_argument(
-        "--policy", type=Path, metavar="FILE.rego", action="append", help="instead of [policy]"
+        "--audit", type=Path, metavar="DIR", help="record here instead of where [audit] says"
     )
-    parser.add_argument("--audit", type=Path, metavar="DIR", help="instead of [audit]")
-    parser.add_argument(
+
+
+def add_client(parser: Parser) -> None:
+    """Who decides, whose call it is, and on what it runs."""
+    add_config(parser)
+    policy = parser.add_mutually_exclusive_group()
+    policy.add_argument(
+        "--policy",
+        type=Path,
+        metavar="FILE.rego",
+        action="append",
+        help="decide by this instead of [policy]; may be repeated",
+    )
+    policy.add_argument(
         "--allow-all",
         action="store_true",
         help="no policy at all: everybody may do everything (for trying things out)",
     )
-
-
-def add_client_options(parser: argparse.ArgumentParser) -> None:
-    """Whose call it is, and on what it runs."""
-    add_config(parser)
     parser.add_argument("--as", dest="principal", metavar="ID", help="who calls")
-    parser.add_argument("--role", action="append", default=[], help="a role of the caller's")
     parser.add_argument(
-        "--token-file", type=Path, metavar="FILE", help="a JWT that says who calls, and proves it"
+        "--role", action="append", metavar="ROLE", help="a role of the caller's; may be repeated"
     )
-    parser.add_argument("--backend", choices=("trio", "asyncio"), default="trio")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a JWT that proves who calls"
+    )
+    parser.add_argument(
+        "--backend", choices=("trio", "asyncio"), default="trio", help="default: trio"
+    )
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
     """The configuration file, with what the command line says instead."""
     settings = load(options.config or _find())
-    if options.policy:
+    if getattr(options, "policy", None):
         settings = evolve(settings, policy=PolicySettings(rego=tuple(options.policy)))
-    if options.allow_all:
+    if getattr(options, "allow_all", False):
         settings = evolve(settings, policy=PolicySettings(allow_all=True))
-    if options.audit:
+    if getattr(options, "audit", None):
         settings = evolve(settings, audit=AuditSettings(directory=options.audit))
     if settings.audit is None:
         settings = evolve(settings, audit=AuditSettings(directory=_default_audit()))
     return settings
 
 
-def open_client(options: argparse.Namespace) -> GatewayClient:
-    """The client that configuration and command line describe; not opened yet."""
+def run_client(options: argparse.Namespace, command: Command, *, records: bool) -> int:
+    """Open the client that configuration and command line describe, and run *command* in it.
+
+    :param records: whether the command makes calls. One that does not has nothing to record,
+        so it leaves the configured log alone: another program may be writing it.
+    """
     settings = read_settings(options)
-    principal = None
-    if options.principal is not None or settings.identity.principal is None:
-        who = options.principal or getpass.getuser()
-        principal = Principal(id=who, roles=tuple(options.role))
-    return client_of(settings, principal=principal)
+    token = None if options.token_file is None else _read_token(options.token_file, settings)
+    with ExitStack() as stack:
+        if not records:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sark-"))
+            settings = evolve(settings, audit=AuditSettings(directory=Path(folder) / "audit"))
+        who = _principal(options, settings.identity)
+        client = _make_client(settings, who)
+
+        async def main() -> int:
+            async with client:
+                proven = who if token is None else await client.authenticate(token)
+                return await command(client, proven)
+
+        return anyio.run(main, backend=options.backend)
+
+
+def _make_client(settings: Settings, principal: Principal) -> GatewayClient:
+    try:
+        return client_of(settings, principal=principal)
+    except ValueError as exc:
+        # An option that some part of the client refuses stands in the file, too.
+        raise ConfigError(str(exc), source=str(settings.source)) from exc
+
+
+def _principal(options: argparse.Namespace, identity: IdentitySettings) -> Principal:
+    """The command line's word, else the configuration's, else the user of this machine."""
+    who = options.principal or identity.principal or _user()
+    roles = options.role or (identity.roles if who == identity.principal else ())
+    try:
+        return Principal(id=who, roles=tuple(roles))
+    except ValueError as exc:
+        raise ConfigError(str(exc), source="--as") from exc
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError) as exc:
+        raise ConfigError("this machine has no name for you: say who calls with --as") from exc
+
+
+def _read_token(path: Path, settings: Settings) -> str:
+    if settings.identity.jwks is None:
+        raise ConfigError(
+            "no keys to check a token with: say jwks, issuer and audience in [identity]",
+            source=str(settings.source),
+        )
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except OSError as exc:
+        raise ConfigError(f"cannot be read: {exc.strerror}", source=str(path)) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError("not a token: it is not ASCII", source=str(path)) from exc
 
 
 def _find() -> Path:

@@ -12,12 +12,12 @@ from attrs import frozen
 
 from sark_trio import errors
 
-__all__ = ["EXIT_CODES", "Output", "exit_code"]
+__all__ = ["EXIT_CODES", "Output", "exit_code", "one_line", "remedy", "visible", "worst"]
 
 #: What a terminal would obey instead of show. Tools and servers are strangers.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]")
 
-#: The first type that fits decides; documented in docs/reference/cli.
+#: The first type that fits decides; docs/reference/cli.md has the same table.
 EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.Denied, 3),
     (errors.AuditUnavailable, 6),
@@ -28,21 +28,38 @@ EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.GatewayError, 4),
 )
 
+#: What to do about it. No entry: the message itself says so.
 _REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
-    (errors.PolicyUnavailable, "check [policy] with `sark policy eval`"),
-    (errors.Denied, "ask whoever keeps the policy; `sark audit tail` shows the decision"),
-    (errors.CircuitOpen, "wait, or see `sark servers` for what is wrong with the server"),
-    (errors.AuthenticationRequired, "give the server credentials: headers = {Authorization = ...}"),
-    (errors.ProcessStartError, "run the command by hand to see what it says"),
+    (errors.PolicyUnavailable, "`sark policy eval` shows what is wrong with [policy]"),
+    (errors.Denied, "`sark policy eval` shows what the policy says"),
+    (errors.CircuitOpen, "wait, or see `sark servers --check`"),
+    (errors.CallTimeout, "--timeout gives it more time"),
     (errors.OutcomeUnknown, "look at the server before you repeat the call"),
+    (errors.AuthenticationRequired, "give the server credentials: headers = {Authorization = ...}"),
     (errors.ConnectError, "is the server running, and the URL right?"),
     (errors.AuditCorrupt, "keep the files as they are: they are evidence"),
 )
+_NO_POLICY = "name one: [policy] in sark.toml or --policy FILE.rego; --allow-all to try things out"
 
 
 def exit_code(error: errors.GatewayError) -> int:
     """The exit status that tells a script what happened."""
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
+
+
+def worst(failures: Iterable[errors.GatewayError]) -> int:
+    """The exit status where some servers failed: theirs, if they agree on one."""
+    codes = {exit_code(error) for error in failures}
+    return codes.pop() if len(codes) == 1 else (4 if codes else 0)
+
+
+def remedy(error: errors.GatewayError) -> str | None:
+    """What to do about *error*, if its message does not say so."""
+    if isinstance(error, errors.PolicyUnavailable) and error.reason == "no_policy":
+        return _NO_POLICY
+    if isinstance(error, errors.AuditError) and isinstance(error.__cause__, BlockingIOError):
+        return "wait for that program, or record elsewhere with --audit DIR"
+    return next((words for kind, words in _REMEDIES if isinstance(error, kind)), None)
 
 
 @final
@@ -75,6 +92,7 @@ class Output:
             facts = {
                 "error": type(error).__name__,
                 "message": error.message,
+                "remedy": remedy(error),
                 "delivery": error.delivery,
                 "retry_after_s": error.retry_after_s,
                 "attempts": error.attempts,
@@ -84,11 +102,17 @@ class Output:
             }
             print(json.dumps(facts, ensure_ascii=False), file=sys.stderr)
             return
-        remedy = next((words for kind, words in _REMEDIES if isinstance(error, kind)), None)
-        text = f"sark: {error.message}" + (f" ({remedy})" if remedy else "")
-        print(visible(text.replace("\n", " ")), file=sys.stderr)
+        words, text = remedy(error), error.message
+        if error.server is not None and error.server not in text:
+            text = f"{error.server}: {text}"
+        print(one_line(f"sark: {text}" + (f" ({words})" if words else "")), file=sys.stderr)
 
 
 def visible(text: str) -> str:
     """*text* with everything that a terminal would obey made visible."""
     return _CONTROLS.sub(lambda match: f"\\x{ord(match[0]):02x}", text)
+
+
+def one_line(text: str) -> str:
+    """*text* fit for a terminal, and for one line of it."""
+    return visible(" ".join(text.split("\n")))

@@ -4,73 +4,56 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
-import anyio
-
-from sark_trio.cli.options import add_client_options, add_output, open_client
+from sark_trio import GatewayClient, Principal
+from sark_trio.cli.arguments import add_call, read_arguments
+from sark_trio.cli.options import add_client, run_client
 from sark_trio.cli.output import Output
-from sark_trio.errors import ConfigError
+from sark_trio.cli.parsing import Commands
 
 __all__ = ["add_parsers"]
 
 
-def add_parsers(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parsers(commands: Commands) -> None:
     """The commands about the policy."""
     policy = commands.add_parser("policy", help="ask the policy without calling anything")
     parsers = policy.add_subparsers(required=True, metavar="COMMAND")
     evaluate = parsers.add_parser("eval", help="decide on one call, and send nothing")
-    evaluate.add_argument("server")
-    evaluate.add_argument("tool")
-    evaluate.add_argument(
-        "arguments", nargs="?", default="{}", help="JSON, @FILE, or - for standard input"
-    )
+    add_call(evaluate)
     evaluate.set_defaults(command=_eval)
-    add_output(evaluate)
-    add_client_options(evaluate)
+    add_client(evaluate)
 
 
 def _eval(options: argparse.Namespace, output: Output) -> int:
-    client = open_client(options)
-    arguments = _arguments(options.arguments)
+    arguments = read_arguments(options)
 
-    async def main() -> int:
-        async with client:
-            verdict = await client.explain(options.server, options.tool, arguments)
+    async def decide(client: GatewayClient, caller: Principal) -> int:
+        verdict = await client.explain(options.server, options.tool, arguments, principal=caller)
         facts = {
             "allow": verdict.allow,
             "reason": verdict.reason,
             "fault": verdict.fault,
-            "arguments": verdict.arguments,
+            "arguments": verdict.arguments if verdict.allow else None,
             "removed": list(verdict.removed),
             "redacted": list(verdict.redacted),
             "obligations": [repr(one) for one in verdict.obligations],
             "decision_id": verdict.decision_id,
             "revision": verdict.revision,
         }
-        output.value({name: value for name, value in facts.items() if value not in (None, [], "")})
+        if output.as_json:
+            output.value(facts)
+        else:
+            _show(facts, output)
         return 0 if verdict.allow else 3
 
-    return anyio.run(main, backend=options.backend)
+    return run_client(options, decide, records=False)
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    if text == "-":
-        source, text = "standard input", sys.stdin.read()
-    elif text.startswith("@"):
-        source = text[1:]
-        try:
-            text = Path(source).read_text(encoding="utf-8")
-        except OSError as exc:
-            raise ConfigError(f"cannot be read: {exc.strerror}", source=source) from exc
-    else:
-        source = "arguments"
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as exc:
-        raise ConfigError(exc.msg, source=source, line=exc.lineno, column=exc.colno) from exc
-    if not isinstance(value, dict):
-        raise ConfigError("the arguments of a tool are a JSON object", source=source)
-    return value
+def _show(facts: dict[str, Any], output: Output) -> None:
+    """The answer first; then what there is to say about it."""
+    output.line("allowed" if facts.pop("allow") else "denied")
+    for name, value in facts.items():
+        if value not in (None, [], ""):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            output.line(f"  {name}: {text}")

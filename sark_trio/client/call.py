@@ -96,7 +96,7 @@ class Call:
         self.phase = "audit"
         await self.records.intent(verdict)
         try:
-            raw = await self._attempts(outgoing, verdict)
+            raw, verdict = await self._attempts(outgoing, verdict)
             result, redactions = self._oblige(raw, verdict)
         except GatewayError as exc:
             self.records.failure(exc, self.attempts)
@@ -118,7 +118,11 @@ class Call:
 
     async def _resolve(self) -> None:
         upstream = self.upstream
-        self._tool = tool = await upstream.catalogue.tool(self.asked.tool)
+        try:
+            self._tool = tool = await upstream.catalogue.tool(self.asked.tool)
+        except GatewayError as exc:
+            exc.delivery = "not_sent"  # whatever became of the list: the call itself never left
+            raise
         self._query = query_of(upstream, self.asked)
         self._facts = facts_of(tool, upstream.server.rule(tool.name).sensitive_params)
 
@@ -131,20 +135,24 @@ class Call:
             raise denial
         return verdict
 
-    async def _decide_again(self, verdict: Verdict) -> None:
-        """Before an attempt for which the decision has become too old."""
+    async def _decide_again(self, verdict: Verdict) -> Verdict:
+        """Before a further attempt: the decision that now holds, on the same bytes."""
         now = anyio.current_time()
         if now < verdict.valid_until:
-            return
+            return verdict
         self.phase = "policy"
         again = await self.governor.decide(now, self._query, self._facts)
-        if not again.allow:
-            raise again.denial()
-        if again.digest != verdict.digest:
-            raise Denied(
+        if again.allow and again.digest == verdict.digest:
+            self.verdict = again
+            return again
+        denial = again.denial()
+        if again.allow:
+            denial = Denied(
                 f"the decision about tool {self.asked.tool!r} changed while it was being retried",
                 reason="decision_changed",
             )
+        denial.delivery = self.delivery  # of the attempts before
+        raise denial
 
     # -- attempt ------------------------------------------------------------------------------
 
@@ -170,18 +178,20 @@ class Call:
             override=self.asked.replay_safe if own is None else own,
         )
 
-    async def _attempts(self, outgoing: Outgoing, verdict: Verdict) -> dict[str, Any]:
+    async def _attempts(
+        self, outgoing: Outgoing, verdict: Verdict
+    ) -> tuple[dict[str, Any], Verdict]:
+        """The result, and the decision that holds for it."""
         upstream, budget = self.upstream, self.upstream.budget
         deadline = Deadline(self.scope.deadline)
         self._retry = retry = RetryMachine(upstream.retry, safety=self._safety(), deadline=deadline)
         budget.on_first(anyio.current_time())
         while True:
             if self.attempts > 0:
-                await self._decide_again(verdict)
-                self.records.attempt(self.attempts + 1, "retry")
+                verdict = await self._decide_again(verdict)
             self.phase = "permit"
             try:
-                return await upstream.request(outgoing, self)
+                return await upstream.request(outgoing, self), verdict
             except GatewayError as exc:
                 now, failure = anyio.current_time(), classify(exc)
             step = retry.on_failure(now, failure, self.jitter(), budget)
@@ -194,6 +204,8 @@ class Call:
         """The breaker let an attempt out; a refusal is none. (``Watcher``)"""
         self.attempts += 1
         self.phase = "connect"
+        if self.attempts > 1:
+            self.records.attempt(self.attempts, "retry")
 
     def timed_out(self) -> bool:
         """Whether the configured deadline passed. (``Watcher``)

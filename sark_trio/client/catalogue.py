@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, final
 
 import anyio
@@ -107,18 +108,32 @@ class Catalogue:
     async def _join(self) -> Listing:
         flight = self._flight
         if flight is None or flight.generation != self._generation:
-            flight = self._flight = _Flight(generation=self._generation)
-            self._spawn(lambda: self._fly(flight))
-        await flight.done.wait()
+            flight = _Flight(generation=self._generation)
+            self._spawn(partial(self._fly, flight))
+            self._flight = flight
+        flight.waiting += 1
+        try:
+            await flight.done.wait()
+        finally:
+            flight.waiting -= 1
+            if flight.waiting == 0 and not flight.done.is_set():
+                self._abandon(flight)
         if flight.listing is None:
             raise flight.failure(self._server) from flight.error
         return flight.listing
 
+    def _abandon(self, flight: _Flight) -> None:
+        """Nobody waits for it any more; whoever comes next must not join it."""
+        if self._flight is flight:
+            self._flight = None
+        flight.scope.cancel()
+
     async def _fly(self, flight: _Flight) -> None:
         try:
-            flight.listing = await self._fetch_all()
-            if flight.generation == self._generation:
-                self._listing = flight.listing
+            with flight.scope:
+                flight.listing = await self._fetch_all()
+                if flight.generation == self._generation:
+                    self._listing = flight.listing
         except GatewayError as exc:
             flight.error = exc
         finally:
@@ -159,7 +174,9 @@ class _Flight:
     """One fetch under way, and who waits for it."""
 
     generation: int
+    scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     done: anyio.Event = field(factory=anyio.Event)
+    waiting: int = 0
     listing: Listing | None = None
     error: GatewayError | None = None
 

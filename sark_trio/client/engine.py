@@ -45,6 +45,7 @@ class Engine:
     state: State = field(default="new", init=False)
     upstreams: dict[str, Upstream] = field(factory=dict, init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
+    _changing: anyio.Lock = field(factory=anyio.Lock, init=False)
     _stop: anyio.Event = field(factory=anyio.Event, init=False)
     _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
@@ -115,37 +116,50 @@ class Engine:
             known = ", ".join(sorted(self.upstreams)[:10]) or "none"
             raise UnknownServer(f"no server {name!r}; configured: {known}", server=name) from None
 
-    def put(self, name: str, server: Server | str | Sequence[str]) -> Upstream:
-        """Take in a server; it is contacted when it is first needed.
+    def put(self, name: str, server: Server | str | Sequence[str]) -> None:
+        """Take in a server before the client runs.
 
         :raises ConfigError: the name is taken or cannot be one, or the server cannot be.
         """
-        if check_name(name) in self.upstreams:
-            raise ConfigError(f"there is a server {name!r} already; remove it first")
-        if len(self.upstreams) >= SERVERS_MAX:
-            raise ConfigError(f"more than {SERVERS_MAX} servers")
-        upstream = self.upstreams[name] = self.make(name, server)
-        return upstream
+        self.upstreams[name] = self._new(name, server)
 
     async def add(self, name: str, server: Server | str | Sequence[str]) -> None:
-        """Take in a server while running."""
+        """Take in a server while running; it is contacted when it is first needed."""
         tasks = self.open_tasks()
-        await tasks.start(self.put(name, server).run)
+        async with self._changing:
+            await self._start(tasks, name, self._new(name, server))
 
     async def remove(self, name: str) -> None:
         """Close a server's transport and forget the server."""
-        upstream = self.upstream(name)
-        del self.upstreams[name]
+        async with self._changing:
+            upstream = self.upstream(name)
+            del self.upstreams[name]
         await upstream.aclose()
 
     async def restart(self, name: str) -> Upstream:
         """The upstream of that name, begun afresh if it was closed or has crashed."""
         tasks = self.open_tasks()
         upstream = self.upstream(name)
-        if upstream.state in {"closed", "failed"}:
-            upstream = self.upstreams[name] = self.make(name, upstream.server)
-            await tasks.start(upstream.run)
+        if upstream.state not in {"closed", "failed"}:
+            return upstream
+        async with self._changing:
+            upstream = self.upstream(name)
+            if upstream.state in {"closed", "failed"}:  # nobody else was first
+                upstream = self.make(name, upstream.server)
+                await self._start(tasks, name, upstream)
         return upstream
+
+    def _new(self, name: str, server: Server | str | Sequence[str]) -> Upstream:
+        if check_name(name) in self.upstreams:
+            raise ConfigError(f"there is a server {name!r} already; remove it first")
+        if len(self.upstreams) >= SERVERS_MAX:
+            raise ConfigError(f"more than {SERVERS_MAX} servers")
+        return self.make(name, server)
+
+    async def _start(self, tasks: TaskGroup, name: str, upstream: Upstream) -> None:
+        """Only what runs can be found: nobody meets an upstream that is half begun."""
+        await tasks.start(upstream.run)
+        self.upstreams[name] = upstream
 
     def open_tasks(self) -> TaskGroup:
         """The root task group.

@@ -141,7 +141,7 @@ class GatewayClient:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._lifetime.leave(kind, value, trace)
+        await self._lifetime.leave(value)
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Own every task of the client until :meth:`close`: ``await nursery.start(client.run)``.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from types import TracebackType
 from typing import final
 
 import anyio
@@ -59,17 +58,15 @@ class Lifetime:
         else:
             await self._enter_trio()
 
-    async def leave(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End the engine and wait for it; raise its own failure, if it had one."""
+    async def leave(self, value: BaseException | None) -> None:
+        """End the engine and wait for it; raise its own failure, if it had one.
+
+        :param value: what the block raised.
+        """
         if self._nursery is None:
             await self._leave_asyncio()
         else:
-            await self._leave_trio(kind, value, trace)
+            await self._leave_trio(value)
 
     # -- asyncio: an engine task of its own ---------------------------------------------------
 
@@ -113,10 +110,10 @@ class Lifetime:
         try:
             await self._nursery.start(self._run_quietly)
         except BaseException as exc:
-            await self._exit_nursery(type(exc), exc, exc.__traceback__)
+            await self._exit_nursery(exc)
             raise
         if self._failure is not None:
-            await self._exit_nursery(None, None, None)
+            await self._exit_nursery(None)
             failure, self._failure = self._failure, None
             raise failure
         self._owner = anyio.get_current_task().id
@@ -132,12 +129,7 @@ class Lifetime:
         if not started.is_set():
             task_status.started()
 
-    async def _leave_trio(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def _leave_trio(self, value: BaseException | None) -> None:
         self._check_task()
         blocks = _open_blocks[self._owner]
         blocks.pop()
@@ -145,7 +137,7 @@ class Lifetime:
             del _open_blocks[self._owner]
         with anyio.CancelScope(shield=True):
             await self._close()
-        await self._exit_nursery(kind, value, trace)
+        await self._exit_nursery(value)
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -161,22 +153,20 @@ class Lifetime:
         if _open_blocks[self._owner][-1] is not self:
             raise WrongTask(f"another client's block inside this one is still open: {remedy}")
 
-    async def _exit_nursery(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def _exit_nursery(self, value: BaseException | None) -> None:
+        """Wait for the end of the nursery, in which nothing but the engine ever ran.
+
+        What the block raised is none of its business: it passes through as it is, group or not.
+        """
         assert self._nursery is not None
         try:
-            await self._nursery.__aexit__(kind, value, trace)
-        except BaseExceptionGroup as group:
-            single = collapse(group)
-            if single is not value:
-                raise single from None
-        except BaseException as exc:
-            if exc is not value:
-                raise
+            await self._nursery.__aexit__(None, None, None)
+        except BaseException as exc:  # noqa: BLE001 - raised, unless it only repeats *value*
+            single = collapse(exc)
+            echo = isinstance(single, anyio.get_cancelled_exc_class())
+            if value is not None and echo:
+                return  # who was cancelled will hear it again; *value* would be lost
+            raise single from single.__cause__
 
 
 def collapse(group: BaseException) -> BaseException:

@@ -15,7 +15,16 @@ from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.net.tls import TLSOptions
 
-__all__ = ["Http", "Memory", "Sensitivity", "Server", "Stdio", "ToolRule", "as_server", "check_name"]
+__all__ = [
+    "Http",
+    "Memory",
+    "Sensitivity",
+    "Server",
+    "Stdio",
+    "ToolRule",
+    "as_server",
+    "check_name",
+]
 
 Sensitivity = Literal["low", "medium", "high", "critical"]
 _SENSITIVITIES = ("low", "medium", "high", "critical")

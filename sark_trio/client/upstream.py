@@ -16,8 +16,15 @@ from attrs import define, field, frozen
 
 from sark_trio.client.catalogue import Catalogue
 from sark_trio.client.lifetime import collapse
-from sark_trio.client.servers import Http, Server, Stdio
-from sark_trio.errors import CircuitOpen, ClientClosed, ConfigError, GatewayError, TransportError
+from sark_trio.client.servers import Http, Memory, Server, Stdio
+from sark_trio.errors import (
+    CallTimeout,
+    CircuitOpen,
+    ClientClosed,
+    ConfigError,
+    GatewayError,
+    TransportError,
+)
 from sark_trio.machines.breaker import Breaker
 from sark_trio.machines.budget import RetryBudget
 from sark_trio.machines.circuit import (
@@ -31,12 +38,17 @@ from sark_trio.machines.retry import RetryConfig, vote
 from sark_trio.mcp.messages import Agreed, Notification
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 from sark_trio.transports.http import HttpTransport
+from sark_trio.transports.memory import MemoryTransport
 from sark_trio.transports.stdio import StdioTransport
 
 __all__ = ["Upstream", "UpstreamStatistics", "Watcher"]
 
 #: Who we say we are (MCP 2026-07-28, "clientInfo"): for display, never for decisions.
 CLIENT_INFO = {"name": "sark_trio", "version": version("sark_trio")}
+
+#: Longest wait for one page of tools. Whoever waits for the list may have less time; nobody
+#: who comes later is to find a fetch that never ends.
+LIST_TIMEOUT_S = 30.0
 
 State = Literal["idle", "running", "failed", "closed"]
 
@@ -85,6 +97,7 @@ class Upstream:
     _transport: Transport = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _failure: BaseException | None = field(default=None, init=False)
+    _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._transport = _make_transport(self.server, self._on_event)
@@ -122,10 +135,13 @@ class Upstream:
             self.state = "closed"
         finally:
             self._tasks = None
+            self._ended.set()
 
     async def aclose(self) -> None:
         """Close the transport and wait until nothing of it is left. Idempotent, bounded."""
         await self._transport.aclose()
+        if self.state == "running":
+            await self._ended.wait()
 
     async def connect(self) -> Agreed:
         """Connect now instead of at the first call."""
@@ -202,7 +218,11 @@ class Upstream:
 
     async def _list_tools(self, params: Mapping[str, Any]) -> dict[str, Any]:
         outgoing = Outgoing(method="tools/list", params=params, replay_safe=True)
-        return await self.request(outgoing, _UNWATCHED)
+        with anyio.CancelScope(deadline=anyio.current_time() + LIST_TIMEOUT_S) as scope:
+            return await self.request(outgoing, _Errand(scope))
+        raise CallTimeout(
+            f"{self.name}: no list of tools within {LIST_TIMEOUT_S:g} s", server=self.name
+        )
 
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_running()
@@ -216,18 +236,17 @@ class Upstream:
 
 @final
 @frozen
-class _Unwatched:
-    """An errand of our own, such as fetching the list of tools."""
+class _Errand:
+    """A request of our own, such as for the list of tools."""
+
+    _scope: anyio.CancelScope
 
     def admitted(self) -> None:
         """Nobody counts."""
 
     def timed_out(self) -> bool:
-        """It has no deadline but the transport's own."""
-        return False
-
-
-_UNWATCHED = _Unwatched()
+        """Whether it took too long, rather than that nobody waits for it any more."""
+        return self._scope.cancel_called
 
 
 def _make_transport(server: Server, on_event: Callable[[Notification], None]) -> Transport:
@@ -247,4 +266,6 @@ def _make_transport(server: Server, on_event: Callable[[Notification], None]) ->
             client_info=CLIENT_INFO,
             on_event=on_event,
         )
+    if isinstance(server, Memory):
+        return MemoryTransport(server.serve, on_event=on_event)
     raise ConfigError(f"{type(server).__name__} is no server that can be reached")

@@ -73,6 +73,9 @@ class DecisionCache:
     def put(self, now: float, key: bytes, decision: Decision, *, ttl_s: float, size: int) -> float:
         """Keep *decision*, which was asked for at *now*; return when it ends.
 
+        What was kept for *key* is gone, whether or not *decision* may take its place: of two
+        answers to one question the later counts, also where it lives shorter.
+
         :param ttl_s: seconds that policy and sensitivity permit.
         :param size: bytes of the policy input.
         """
@@ -80,12 +83,16 @@ class DecisionCache:
         lifetime = min(ttl_s, self.ttl_max_s)
         ends = now + max(lifetime, 0.0)
         self._see(decision.revision)
+        self.forget(key)
         if decision.allow and size <= ENTRY_BYTES_MAX and ends > self._now and self.entries_max:
             self._kept[key] = (ends, decision)
-            self._kept.move_to_end(key)
             if len(self._kept) > self.entries_max:
                 self._kept.popitem(last=False)
         return ends
+
+    def forget(self, key: bytes) -> None:
+        """Drop what is kept for *key*: its question was answered otherwise, or not at all."""
+        self._kept.pop(key, None)
 
     def flush(self) -> None:
         """Forget everything."""

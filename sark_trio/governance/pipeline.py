@@ -247,7 +247,11 @@ class Governor:
             decision = no_decision(fault, reason="policy_error", revision=engine.revision)
         if not isinstance(decision, Decision):
             decision = no_decision("the policy answered no Decision", reason="malformed")
-        if not decision.allow or engine is not self.policy:
+        if engine is not self.policy:
+            return decision, now, False
+        if not decision.allow:
+            # Another task may have been allowed the same meanwhile; the later answer counts.
+            self.cache.forget(key)
             return decision, now, False
         ends = self.cache.put(
             now, key, decision, ttl_s=_ttl_s(question.query, decision), size=len(question.encoded)

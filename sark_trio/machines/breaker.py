@@ -18,7 +18,6 @@ begin afresh in CLOSED.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import inf
 from typing import Any, Final, Self, final
 
 from attrs import define, field
@@ -38,7 +37,7 @@ from sark_trio.machines.circuit import (
     Transition,
     Why,
 )
-from sark_trio.machines.deadline import seconds_until
+from sark_trio.machines.deadline import TIME_S_MAX, seconds_until
 from sark_trio.machines.window import Window, window_for
 
 __all__ = [
@@ -70,8 +69,8 @@ _PLAIN: Final = (
 class Breaker:
     """The breaker of one upstream; see the module's docstring.
 
-    Every event takes ``now``, finite monotonic seconds; a ``now`` before the last one counts
-    as the last one.
+    Every event takes ``now``, monotonic seconds; a ``now`` before the last one counts as the
+    last one.
     """
 
     options: BreakerOptions = field(factory=BreakerOptions)
@@ -127,7 +126,7 @@ class Breaker:
 
     def acquire(self, now: float) -> Admit | Reject:
         """Ask for leave to call: a permit, which must be settled, or a refusal."""
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
         if self._phase is _CLOSED:
             return Admit(self._issue(probe=False))
@@ -146,7 +145,7 @@ class Breaker:
 
         :param duration_s: how long the call took, for the rate rule.
         """
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
         held = self._outstanding.get(permit.seq)
         if held is not permit and held != permit:
@@ -174,7 +173,7 @@ class Breaker:
 
     def tick(self, now: float) -> Transition | None:
         """Let time pass: give up probes that are too old. Needed only at ``next_deadline``."""
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
         if self._probes and self._now >= self._probe_deadline():
             return self._move(Why.STALLED)
@@ -182,7 +181,7 @@ class Breaker:
 
     def force(self, now: float, mode: Mode) -> Transition | None:
         """Put an operator's mode in force. The mode that already is changes nothing."""
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
         if mode is self._mode:
             return None
@@ -191,14 +190,14 @@ class Breaker:
 
     def reset(self, now: float) -> Transition:
         """Forget everything but the permits under way, and any forced mode, too."""
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
         self._mode = Mode.AUTO
         return self._move(Why.RESET)
 
     def peek(self, now: float) -> Reject | None:
         """The refusal that ``acquire`` would answer, or ``None``. Changes nothing."""
-        return self._refusal(now if self._now < now < inf else self._now)
+        return self._refusal(now if self._now < now < TIME_S_MAX else self._now)
 
     def next_deadline(self) -> float | None:
         """When ``tick`` will give up the oldest probe; an open breaker waits for a caller."""

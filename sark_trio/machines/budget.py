@@ -7,12 +7,12 @@ under a total outage 100 calls a second become at most 122.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Final, final
 
 from attrs import define, field, frozen
 
 from sark_trio.machines.checks import whole
+from sark_trio.machines.deadline import TIME_S_MAX
 
 __all__ = ["BudgetOptions", "BudgetStatistics", "RetryBudget"]
 
@@ -115,7 +115,7 @@ class RetryBudget:
         assert self._earned >= 0
 
     def _clamp(self, now: float) -> float:
-        return max(now, self._now) if now < inf else self._now
+        return max(now, self._now) if now < TIME_S_MAX else self._now
 
     def _income(self, now: float) -> int:
         options = self.options

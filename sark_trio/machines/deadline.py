@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from math import inf, nextafter
-from typing import Self, final
+from typing import Final, Self, final
 
 from attrs import Attribute, field, frozen
 
-__all__ = ["Deadline", "seconds_until"]
+__all__ = ["TIME_S_MAX", "Deadline", "seconds_until"]
+
+#: 35,000 years. No monotonic clock gets here: a time beyond it (or NaN) is no time, and the
+#: machines let it pass by. Below it sums and products are finite and milliseconds are exact.
+TIME_S_MAX: Final = 2.0**40
 
 
 def seconds_until(now: float, at: float) -> float:

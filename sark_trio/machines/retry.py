@@ -19,7 +19,6 @@ or that the breaker held the next attempt back is a note on it.
 
 from __future__ import annotations
 
-from math import inf
 from typing import Final, Literal, final
 
 from attrs import define, field, frozen
@@ -27,7 +26,7 @@ from attrs import define, field, frozen
 from sark_trio.errors import Delivery, GatewayError, OutcomeUnknown
 from sark_trio.machines.backoff import RetryConfig, backoff
 from sark_trio.machines.budget import RetryBudget
-from sark_trio.machines.deadline import Deadline
+from sark_trio.machines.deadline import TIME_S_MAX, Deadline
 from sark_trio.machines.failure import (
     RETRY_TABLE,
     Failure,
@@ -217,7 +216,7 @@ class RetryMachine:
         assert self._wake_at is None or self._wake_at < self.deadline.at
 
     def _advance(self, now: float) -> None:
-        if self._now < now < inf:
+        if self._now < now < TIME_S_MAX:
             self._now = now
 
     def _note(self, failure: Failure) -> None:

@@ -60,7 +60,6 @@ def _epoch(match: re.Match[str], wall_now: float) -> float | None:
 
 
 def _century(year: int, wall_now: float) -> int:
-    """RFC 9110, section 5.6.7: more than 50 years ahead means the century before."""
-    this = 1970 + int(wall_now // _YEAR_S)
-    full = this - this % 100 + year
-    return full - 100 if full > this + 50 else full
+    """RFC 9110, section 5.6.7: the latest such year that is not more than 50 years ahead."""
+    latest = 1970 + int(wall_now // _YEAR_S) + 50
+    return latest - (latest - year) % 100

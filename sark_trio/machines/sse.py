@@ -131,7 +131,7 @@ class SSEParser:
             self._tail.clear()
         if self._take(lines, out):
             self._tail += rest
-            if rest and (len(self._tail) > min(self.line_bytes_max, self._left)):
+            if rest and len(self._tail) > min(self.line_bytes_max, self._left):
                 out.append(self._give_up())
         return out
 

@@ -14,6 +14,7 @@ from attrs import define, field, frozen
 from attrs.validators import in_, optional
 
 from sark_trio.machines.checks import Validator, between, whole
+from sark_trio.machines.deadline import TIME_S_MAX
 
 __all__ = ["CountWindow", "Counts", "RateRule", "TimeWindow", "Window", "window_for"]
 
@@ -196,8 +197,10 @@ class TimeWindow:
         self._spans = deque(list(span) for span in snapshot["spans"])
 
     def _number(self, now: float) -> int:
-        # Time that went backwards counts as the latest span.
+        # Time that went backwards, or is no time, counts as the latest span.
         newest = self._spans[-1][0] if self._spans else 0
+        if not self._origin < now < TIME_S_MAX:
+            return newest
         return max(newest, int((now - self._origin) // self.bucket_s))
 
     def _expire(self, now: float) -> int:

@@ -11,7 +11,8 @@ Errors carry ``delivery``: ``not_sent`` as long as the kernel took no byte of th
 
 from __future__ import annotations
 
-from typing import NoReturn, final
+from collections.abc import Callable
+from typing import final
 
 import anyio
 import h11
@@ -27,7 +28,7 @@ from sark_trio.errors import (
     ServerDisconnected,
     WriteTimeout,
 )
-from sark_trio.net.decoding import GzipDecoder, decoder_for
+from sark_trio.net.decoding import GzipDecoder, body_too_large, decoder_for
 from sark_trio.net.framing import (
     ChunkWaste,
     HeadReader,
@@ -53,6 +54,10 @@ DRAIN_S = 0.05
 #: CONNECT; the bytes are made by ``request_head``.
 _SHADOW = h11.Request(method=b"POST", target=b"/", headers=[(b"Host", b"shadow")])
 _SHADOW_END = h11.EndOfMessage()
+
+
+def _nobody() -> None:
+    """Nobody wants to know that something was sent."""
 
 
 @final
@@ -89,9 +94,10 @@ class Connection:
         """Whether an idle connection must not be used: the peer closed it, or spoke unasked."""
         return not self.reusable or bool(self._stream.get_extra_info("is_readable"))
 
-    async def send(self, request: Request) -> ResponseHead:
+    async def send(self, request: Request, on_sent: Callable[[], None] = _nobody) -> ResponseHead:
         """Send *request*, and wait for the head of its response.
 
+        :param on_sent: called when the kernel has taken the first bytes, maybe more than once.
         :raises InvalidArguments: the request cannot be HTTP (CR, LF or NUL in a header, ...).
         :raises ServerDisconnected: the peer closed or reset the connection.
         :raises WriteTimeout, ReadTimeout: it did not take, or send, a byte for too long.
@@ -100,12 +106,14 @@ class Connection:
         data = self._begin(request)
         try:
             if len(data) <= _WRITE_BYTES:
-                written = await self._write(data)
+                written = await self._write(data, on_sent)
                 head = await self._read_head()
             else:
-                written, head = await self._write_and_listen(data)
+                written, head = await self._write_and_listen(data, on_sent)
         except BaseException:
             self.reusable = False
+            if self._delivery != "not_sent":  # in the middle of the first piece
+                on_sent()
             raise
         if not written:
             # The server would take what we send next for the rest of this request.
@@ -119,7 +127,7 @@ class Connection:
         """
         if self._length > bytes_max:
             self.reusable = False
-            raise _too_large(bytes_max)
+            raise body_too_large(bytes_max)
         pieces: list[bytes] = []
         room = bytes_max
         try:
@@ -127,7 +135,7 @@ class Connection:
                 pieces.append(piece)
                 room -= len(piece)
         except MessageTooLarge:
-            raise _too_large(bytes_max) from None
+            raise body_too_large(bytes_max) from None
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def read_piece(self, bytes_max: int) -> bytes:
@@ -209,13 +217,15 @@ class Connection:
         # Streams that do not count are believed to have sent.
         return "not_sent" if written is not None and written == self._written_before else "unknown"
 
-    async def _write(self, data: bytes) -> bool:
+    async def _write(self, data: bytes, on_sent: Callable[[], None]) -> bool:
         """Write *data*: whether all of it went out. If not, there may be an answer to read."""
         try:
             # In pieces, so that the time limit is one on silence and not on size.
             for start in range(0, len(data), _WRITE_BYTES):
                 piece = data[start : start + _WRITE_BYTES]
                 await self._stream.write(piece, timeout=self._timeouts.write_s)
+                if start == 0:
+                    on_sent()
         except httpcore.WriteTimeout:
             raise WriteTimeout(
                 f"the server took no bytes for {self._timeouts.write_s:g} s",
@@ -229,7 +239,9 @@ class Connection:
             return False
         return True
 
-    async def _write_and_listen(self, data: bytes) -> tuple[bool, ResponseHead]:
+    async def _write_and_listen(
+        self, data: bytes, on_sent: Callable[[], None]
+    ) -> tuple[bool, ResponseHead]:
         """As ``_write`` and ``_read_head``, but a final response ends the writing."""
         written = False
         head: ResponseHead | None = None
@@ -247,7 +259,7 @@ class Connection:
         async with anyio.create_task_group() as group:
             group.start_soon(listen)
             try:
-                written = await self._write(data)
+                written = await self._write(data, on_sent)
             except GatewayError as exc:
                 failure = exc
             if written or failure is not None:
@@ -318,13 +330,10 @@ class Connection:
         try:
             return self._h11.next_event()
         except h11.RemoteProtocolError as exc:
-            self._refuse(exc)
-
-    def _refuse(self, exc: h11.RemoteProtocolError) -> NoReturn:
-        # h11 reports a connection that ended within a body as a violation by the peer.
-        if self._h11.trailing_data[1]:
-            raise self._disconnected(None) from exc
-        raise ProtocolError(f"not a valid HTTP response: {exc}", delivery=self._delivery) from exc
+            # h11 reports a connection that ended within a body as a violation by the peer.
+            if self._h11.trailing_data[1]:
+                raise self._disconnected(None) from exc
+            raise ProtocolError(f"not a valid HTTP response: {exc}") from exc
 
     def _decode(self, event: h11.Data, bytes_max: int) -> bytes:
         data = bytes(event.data)
@@ -332,30 +341,19 @@ class Connection:
         if self._decoder is not None:
             return self._decoder.decode(data, bytes_max)
         if len(data) > bytes_max:
-            raise _too_large(bytes_max)
+            raise body_too_large(bytes_max)
         return data
 
     def _end(self) -> None:
         self._ended = True
         if self._decoder is not None:
             self._decoder.finish()
-        # Bytes after the response belong to no request (P8), and MUST_CLOSE means that.
+        # Bytes after the response belong to no request (P8); h11's MUST_CLOSE means that.
         extra, at_end = self._h11.trailing_data
-        if (
-            extra
-            or at_end
-            or self._h11.their_state is not h11.DONE
-            or self._h11.our_state is not h11.DONE
-        ):
-            self.reusable = False
+        both_done = set(self._h11.states.values()) == {h11.DONE}
+        self.reusable = self.reusable and both_done and not extra and not at_end
 
     def _disconnected(self, exc: Exception | None) -> ServerDisconnected:
         how = f"the connection broke ({exc})" if exc is not None else "the server closed it"
         when = "within its response" if self.answered else "before it answered"
         return ServerDisconnected(f"{how} {when}", delivery=self._delivery)
-
-
-def _too_large(bytes_max: int) -> MessageTooLarge:
-    return MessageTooLarge(
-        f"the response's body is larger than {bytes_max} bytes", limit_bytes=bytes_max
-    )

@@ -7,7 +7,7 @@ from typing import final
 
 from sark_trio.errors import MessageTooLarge, ProtocolError
 
-__all__ = ["ACCEPT_ENCODING", "GzipDecoder", "decoder_for"]
+__all__ = ["ACCEPT_ENCODING", "GzipDecoder", "body_too_large", "decoder_for"]
 
 #: What we ask for. A list of 200 tools is 133 KB plain and some 10 KB compressed.
 ACCEPT_ENCODING = b"gzip"
@@ -37,10 +37,7 @@ class GzipDecoder:
         except zlib.error as exc:
             raise ProtocolError(f"the response's body is not gzip: {exc}") from exc
         if len(plain) > bytes_max:
-            raise MessageTooLarge(
-                f"the response's body is larger than {bytes_max} bytes when decoded",
-                limit_bytes=bytes_max,
-            )
+            raise body_too_large(bytes_max)
         if self._zlib.unused_data:
             raise ProtocolError("the response's body goes on after the end of its gzip data")
         return plain
@@ -65,3 +62,10 @@ def decoder_for(content_encoding: str | None) -> GzipDecoder | None:
     if coding in {"gzip", "x-gzip"}:
         return GzipDecoder()
     raise ProtocolError(f"the response has the content coding {coding[:40]!r}, not gzip")
+
+
+def body_too_large(bytes_max: int) -> MessageTooLarge:
+    """The error for a body that is larger, decoded, than allowed."""
+    return MessageTooLarge(
+        f"the response's body is larger than {bytes_max} bytes", limit_bytes=bytes_max
+    )

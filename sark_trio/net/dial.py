@@ -35,8 +35,9 @@ async def dial(
     try:
         stream = await backend.connect_tcp(origin.host, origin.port, timeout=timeouts.connect_s)
         if origin.is_tls:
-            # Building a context takes some 25 ms, once per options: not on the event loop.
-            context = await anyio.to_thread.run_sync(tls.context)
+            context = tls.context_nowait()
+            if context is None:  # some 25 ms, once per options: not on the event loop
+                context = await anyio.to_thread.run_sync(tls.context)
             left = max(0.0, deadline - anyio.current_time())
             stream = await stream.start_tls(context, server_hostname=origin.host, timeout=left)
             tls.check_pin(stream.get_extra_info("ssl_object").getpeercert(binary_form=True))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, final
 
@@ -117,6 +118,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             )
         except (OSError, ValueError) as exc:
             self.close()
+            _close_orphan(exc)
             raise httpcore.ConnectError(str(exc)) from exc
         stream = SocketStream(sock, self._watch)
         try:
@@ -251,6 +253,18 @@ class SocketStream(httpcore.AsyncNetworkStream):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"fd={self._socket.fileno()}"
         return f"<SocketStream {state} bytes_written={self.bytes_written}>"
+
+
+def _close_orphan(error: BaseException) -> None:
+    """Close the socket that ``wrap_socket`` made before it raised *error*.
+
+    CPython moves the descriptor into its new object first, and leaves that to the garbage
+    collector where it then finds the connection reset. Only the traceback still knows it.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        orphan = frame.f_locals.get("self")
+        if isinstance(orphan, ssl.SSLSocket):
+            orphan.close()
 
 
 @final

@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import re
 import ssl
-from functools import lru_cache
 from typing import final
 
 from attrs import field, frozen
@@ -60,10 +59,20 @@ class TLSOptions:
 
         :raises TLSError: a file cannot be read, or does not hold what it should.
         """
-        try:
-            return _context(self)
-        except (OSError, ValueError) as exc:
-            raise TLSError(f"TLS options: {exc}") from exc
+        context = self.context_nowait()
+        if context is None:
+            try:
+                context = _build(self)
+            except (OSError, ValueError) as exc:
+                raise TLSError(f"TLS options: {exc}") from exc
+            while len(_contexts) >= _CONTEXTS_MAX:
+                del _contexts[next(iter(_contexts))]
+            _contexts[self] = context
+        return context
+
+    def context_nowait(self) -> ssl.SSLContext | None:
+        """The shared context of these options, if it has been built."""
+        return _contexts.get(self)
 
     def check_pin(self, certificate: bytes | None) -> None:
         """Check the server's certificate (DER) against the pins.
@@ -77,8 +86,10 @@ class TLSOptions:
             raise TLSError(f"the server's certificate (SHA-256 {digest}) matches no pin")
 
 
-@lru_cache(maxsize=_CONTEXTS_MAX)
-def _context(options: TLSOptions) -> ssl.SSLContext:
+_contexts: dict[TLSOptions, ssl.SSLContext] = {}
+
+
+def _build(options: TLSOptions) -> ssl.SSLContext:
     # Not ssl.create_default_context(): it would obey SSLKEYLOGFILE and write session keys.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # verifies, and checks the host name
     context.minimum_version = ssl.TLSVersion.TLSv1_2

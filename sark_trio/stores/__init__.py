@@ -1,0 +1,1 @@
+"""Where state outlives a call: the audit log on disk. Black."""

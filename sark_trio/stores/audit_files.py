@@ -17,7 +17,6 @@ from typing import Literal, Protocol, final
 
 from attrs import define, field
 
-from sark_trio.errors import AuditError
 from sark_trio.governance.audit_chain import JOINED, SYNCED, frame
 
 __all__ = ["DiskFull", "Entry", "FileOps", "FsyncMode", "OsFileOps", "SegmentWriter"]
@@ -190,7 +189,7 @@ class SegmentWriter:
                 self._begin(name)
             count = self._run_length(entries)
             self._append(entries, count)
-            if sync or self.sync_each or count < len(entries):
+            if sync or self.sync_each:
                 self.sync()
             for _ in range(count):
                 entries.popleft()
@@ -214,6 +213,7 @@ class SegmentWriter:
             self.files.close(fd)
 
     def _begin(self, name: str) -> None:
+        self.sync()  # a torn end is looked for in the last segment only
         self.close()
         path = self.directory / name
         try:
@@ -235,8 +235,7 @@ class SegmentWriter:
         return count
 
     def _append(self, entries: deque[Entry], count: int) -> None:
-        if self._fd is None:
-            raise AuditError("no segment was begun")
+        assert self._fd is not None  # the first entry of a log begins a segment
         mark = SYNCED if self._synced else JOINED
         lines = []
         for position in range(count):

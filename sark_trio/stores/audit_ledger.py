@@ -162,8 +162,8 @@ class Ledger:
         )
         for call in opened.in_doubt:
             appended = self.append(recovered_fields(call.request_id, call.seq), urgent=True)
-            if isinstance(appended, Appended):
-                batch = appended.batch
+            assert isinstance(appended, Appended)  # each of them is open in the chain
+            batch = appended.batch
         await batch.done.wait()
         return batch.error
 

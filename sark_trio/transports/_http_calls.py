@@ -46,6 +46,7 @@ class Call(Sending):
     #: ``None`` for ``initialize``, which has no metadata and is never cancelled.
     _version: str | None
     _identity: Identity
+    _told: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._renew()
@@ -58,6 +59,13 @@ class Call(Sending):
                 return False
         self._renew()
         return True
+
+    def taken(self) -> None:
+        """Say so once, however often it is sent."""
+        if not self._told:
+            self._told = True
+            if self._outgoing.on_sent is not None:
+                self._outgoing.on_sent()
 
     def _renew(self) -> None:
         outgoing = self._outgoing

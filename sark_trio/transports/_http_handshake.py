@@ -7,7 +7,8 @@ any more still ends in a state that the next caller can use.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol, final
 
 import anyio
@@ -24,6 +25,7 @@ from sark_trio.errors import (
     status_error,
 )
 from sark_trio.mcp.era import Discover, Done, Failed, Initialize, Negotiation
+from sark_trio.mcp.headers import check_session_id
 from sark_trio.mcp.messages import Agreed, Failure, Fault, Success
 from sark_trio.mcp.session import GiveUp, Join, Renew, Session, SessionLifecycle, Use
 
@@ -160,9 +162,13 @@ class Handshake:
                 flight.error = None
             late = anyio.current_time() >= flight.scope.deadline
             if flight.error is closed and late:
-                flight.error = ReadTimeout(f"no handshake within {HANDSHAKE_S:g} s")
+                text = f"no handshake within {HANDSHAKE_S:g} s"
+                flight.error = ReadTimeout(text, delivery="not_sent")
         except GatewayError as exc:
             flight.error = exc
+            if exc.delivery == "unknown":
+                # Of the handshake. The requests of those who wait for it were not sent.
+                exc.delivery = "not_sent"
         finally:
             self._flight = None
             flight.done.set()
@@ -193,40 +199,42 @@ class Handshake:
     async def _open_session(self, version: str, session_id: str | None) -> None:
         step = self.sessions.acquire()
         if isinstance(step, Renew):
-            await self._take_session(step.generation, version, session_id)
+            with self._leading(step.generation):
+                await self._take_session(step.generation, version, session_id)
 
     async def _renew(self, generation: int) -> None:
-        agreed = self.agreed
-        assert agreed is not None
-        try:
+        with self._leading(generation):
+            agreed = self.agreed
+            if agreed is None:  # and whoever asks next will agree anew
+                raise ProtocolError("the server changed while our session was renewed")
             reply = await self._peer.shake(agreed.version, discover=False)
             if isinstance(reply, StatusReply):
-                raise status_error(
-                    reply.status,
-                    f"the server answered initialize with HTTP {reply.status}",
-                    retry_after_s=reply.retry_after_s,
-                )
+                message = f"the server answered initialize with HTTP {reply.status}"
+                raise status_error(reply.status, message, retry_after_s=reply.retry_after_s)
             negotiation = Negotiation("http", pinned_version=agreed.version)
-            if not agreed.modern:
-                _report(negotiation, reply)
+            _report(negotiation, reply)
             outcome = negotiation.next()
             if not isinstance(outcome, Done):
                 # It speaks something else now (an upgrade?): let the next caller find out.
                 self.forget(agreed)
                 raise ProtocolError("the server does not renew our session in its version")
-            await self._take_session(generation, outcome.agreed.version, reply.session_id)
+            await self._take_session(generation, agreed.version, reply.session_id)
             self.agreed = outcome.agreed
+
+    @contextmanager
+    def _leading(self, generation: int) -> Iterator[None]:
+        try:
+            yield
         except BaseException:
             self.sessions.on_failed(generation)
             raise
 
     async def _take_session(self, generation: int, version: str, session_id: str | None) -> None:
-        taken = self.sessions.on_ready(generation, session_id, version)
-        if isinstance(taken, Use):
-            await self._peer.announce(taken.session)
-        elif isinstance(taken, GiveUp):
-            raise ProtocolError("the server gave our session an id that no header can hold")
-        else:
+        if session_id is not None:
+            check_session_id(session_id)
+        # Announced first: calls that wait must not overtake the announcement.
+        await self._peer.announce(Session(generation, session_id, version))
+        if not isinstance(self.sessions.on_ready(generation, session_id, version), Use):
             raise ClientClosed("the transport was closed while connecting")
 
 

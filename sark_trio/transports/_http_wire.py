@@ -74,6 +74,9 @@ class Sending:
         """Whether ``body`` may be put on a fresh connection; it may be changed before."""
         return reason == "not_sent"
 
+    def taken(self) -> None:
+        """The kernel has taken some of it. Maybe called more than once."""
+
 
 @final
 class Wire:
@@ -141,7 +144,7 @@ class Wire:
         sending.begun = True
         try:
             request = Request(method, target, headers, sending.body)
-            return lease, await lease.connection.send(request)
+            return lease, await lease.connection.send(request, sending.taken)
         except ServerDisconnected as exc:
             lease.discard()
             connection = lease.connection
@@ -157,7 +160,7 @@ class Wire:
         lease = await self._pool.lease(self.origin, fresh=True)
         try:
             request = Request(method, target, headers, sending.body)
-            return lease, await lease.connection.send(request)
+            return lease, await lease.connection.send(request, sending.taken)
         except BaseException:
             lease.discard()
             raise

@@ -34,8 +34,9 @@ class Outgoing:
     headers: tuple[tuple[str, str], ...] = ()
     #: Handed each notification that belongs to *this* request; synchronous, must not block.
     on_notification: Callable[[Notification], None] | None = None
-    #: Called once, when the first byte of this request was accepted by the kernel or the pipe:
-    #: from then on a timeout or a cancellation leaves the outcome unknown.
+    #: Called when the first byte of this request was accepted by the kernel or the pipe, and
+    #: again if it is sent again: from then on a timeout or a cancellation leaves the outcome
+    #: unknown.
     on_sent: Callable[[], None] | None = None
     #: Safe to send again although the first sending may have arrived (laws, 2.2).
     replay_safe: bool = False

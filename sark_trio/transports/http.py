@@ -196,11 +196,14 @@ class HttpTransport(Transport):
         group = self._running()
         try:
             agreed = self._handshake.agreed or await self._handshake.connect(group)
-            if not agreed.modern:
-                return result_in(await self._legacy_request(outgoing, group))
-            answer = await self._modern_request(outgoing, agreed.version)
-            if isinstance(answer, Failure) and answer.code == UNSUPPORTED_VERSION:
-                return result_in(await self._after_version_change(outgoing, agreed, answer))
+            answer = await self._exchange(outgoing, agreed, group)
+            changed = isinstance(answer, Failure) and answer.code == UNSUPPORTED_VERSION
+            if changed and agreed.modern:
+                # Under our hands (an upgrade, another replica): agree anew, try once more.
+                self._handshake.forget(agreed)
+                now = await self._handshake.connect(group)
+                if now.version != agreed.version and await may_resend(outgoing, "version_changed"):
+                    answer = await self._exchange(outgoing, now, group)
             return result_in(answer)
         except TransportError as exc:
             if self._closed:
@@ -216,6 +219,13 @@ class HttpTransport(Transport):
             headers = session_headers(await self._handshake.session(self._running()))
         await self._endpoint.post(encode_notification(method, params), headers)
 
+    async def _exchange(
+        self, outgoing: Outgoing, agreed: Agreed, group: TaskGroup
+    ) -> Success | Failure:
+        if agreed.modern:
+            return await self._modern_request(outgoing, agreed.version)
+        return await self._legacy_request(outgoing, group)
+
     async def _modern_request(self, outgoing: Outgoing, version: str) -> Success | Failure:
         call = Call(outgoing, version, self._identity)
         names = modern_headers(version, outgoing.method, outgoing.params)
@@ -227,19 +237,6 @@ class HttpTransport(Transport):
         with lease:
             handlers = Handlers(on_notification=outgoing.on_notification)
             return await self._reader.read(lease.connection, head, call.request_id, handlers)
-
-    async def _after_version_change(
-        self, outgoing: Outgoing, agreed: Agreed, refusal: Failure
-    ) -> Success | Failure:
-        # It changed under us (an upgrade, another replica): agree anew, and try once more.
-        self._handshake.forget(agreed)
-        group = self._running()
-        now = await self._handshake.connect(group)
-        if now.version == agreed.version or not await may_resend(outgoing, "version_changed"):
-            return refusal
-        if now.modern:
-            return await self._modern_request(outgoing, now.version)
-        return await self._legacy_request(outgoing, group)
 
     async def _legacy_request(self, outgoing: Outgoing, group: TaskGroup) -> Success | Failure:
         session = await self._handshake.session(group)

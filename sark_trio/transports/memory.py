@@ -161,9 +161,7 @@ class MemoryTransport(Transport):
 
     def statistics(self) -> TransportStatistics:
         """See :meth:`Transport.statistics`."""
-        return TransportStatistics(
-            requests=self._requests, details={"pending": len(self._scopes)}
-        )
+        return TransportStatistics(requests=self._requests, details={"pending": len(self._scopes)})
 
 
 def _closed(delivery: Delivery) -> ClientClosed:

@@ -316,6 +316,7 @@ class StdioTransport(Transport):
         try:
             agreed = await handshake.make(session, negotiation)
         except GatewayError as exc:
+            exc.delivery = "not_sent"  # for those who wait: the handshake is no call of theirs
             attempt.fail(exc)
             session.condemn(self._closed, BROKEN_GRACE_S)
         else:

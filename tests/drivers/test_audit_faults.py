@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -242,8 +243,7 @@ def test_a_full_queue_blocks_for_a_second_and_refuses(tmp_path: Path) -> None:
             assert sum("queue" in text for text in refused) == 3
             assert sum("does not answer" in text for text in refused) == 9
             files.release()
-            while log.unavailable is not None:
-                await anyio.lowlevel.checkpoint()
+            await _until(lambda: log.unavailable is None)
             await log.intent(call("last"))
 
     trio.run(main, clock=clock)
@@ -294,8 +294,7 @@ def test_a_disk_that_does_not_answer_refuses_calls_until_it_does(tmp_path: Path)
             with pytest.raises(AuditUnavailable, match="does not answer"):
                 await log.intent(call("c"))
             files.release()
-            while log.unavailable is not None:
-                await anyio.lowlevel.checkpoint()
+            await _until(lambda: log.unavailable is None)
             await log.intent(call("d"))
         assert len(alarms) == 1
 
@@ -308,6 +307,87 @@ def test_a_disk_that_does_not_answer_refuses_calls_until_it_does(tmp_path: Path)
     report = verify_directory(tmp_path)
     # What was refused is on record all the same, with its end.
     assert (report.ok, report.in_doubt) == (True, ("a", "d"))
+
+
+def test_a_waiter_has_a_second_whatever_was_before_it(tmp_path: Path) -> None:
+    clock, files = MockClock(), HangingFiles()
+
+    async def main() -> None:
+        async with open_log(tmp_path, files=files) as log:
+            files.hang()
+            refused: list[float] = []
+
+            async def ask() -> None:
+                with pytest.raises(AuditUnavailable, match="does not answer"):
+                    await log.intent(call("late"))
+                refused.append(trio.current_time())
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(log.intent, call("early"))
+                await _until(files.hanging.is_set)
+                clock.jump(0.6)
+                tasks.start_soon(ask)
+                await wait_all_tasks_blocked()
+                clock.jump(0.3)
+                files.release()
+                files.hang()  # the next one, too: it takes off at 0.9
+                await _until(files.hanging.is_set)
+                clock.jump(0.69)
+                await wait_all_tasks_blocked()
+                assert not refused
+                clock.jump(0.02)
+            assert refused == [pytest.approx(1.61)]
+            files.release()
+
+    trio.run(main, clock=clock)
+
+
+def test_what_nobody_waits_for_is_written_soon_after_a_slow_sync(tmp_path: Path) -> None:
+    clock, files = MockClock(), HangingFiles()
+
+    async def main() -> None:
+        async with open_log(tmp_path, files=files) as log:
+            await log.intent(call("a"))
+            files.hang()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(log.intent, call("b"))
+                await _until(files.hanging.is_set)
+                log.outcome_nowait(ended("a"))
+                files.release()
+            assert log.statistics().queued_records == 1
+            await wait_all_tasks_blocked()
+            clock.jump(0.03)
+            await _until(lambda: log.statistics().queued_records == 0)
+            assert log.statistics().queued_bytes == 0
+
+    trio.run(main, clock=clock)
+
+
+def test_the_first_call_after_a_stall_is_taken(tmp_path: Path) -> None:
+    clock, files = MockClock(), HangingFiles()
+
+    async def main() -> None:
+        async with open_log(tmp_path, files=files) as log:
+            await log.intent(call("a"))
+            files.hang()
+            with anyio.CancelScope() as scope:
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(log.intent, call("b"))
+                    await _until(files.hanging.is_set)
+                    scope.cancel()
+            log.outcome_nowait(ended("a"))  # nobody waits for anything any more
+            clock.jump(1.01)
+            await _until(lambda: log.unavailable is not None)
+            files.release()
+            await _until(lambda: log.unavailable is None)
+            await log.intent(call("c"))
+
+    trio.run(main, clock=clock)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await anyio.lowlevel.checkpoint()
 
 
 def test_closing_does_not_wait_for_a_disk_that_does_not_answer(tmp_path: Path) -> None:

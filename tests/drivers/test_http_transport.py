@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from sark_trio.errors import (
     AuthenticationRequired,
@@ -229,7 +230,7 @@ async def test_a_broken_answer_on_a_stream_fails_its_call_at_once() -> None:
             await transport.request(CALL)
 
 
-@pytest.mark.fault(27, 31)
+@pytest.mark.fault(31)
 @pytest.mark.parametrize(
     "body",
     [
@@ -247,7 +248,7 @@ async def test_a_broken_answer_on_a_stream_fails_its_call_at_once() -> None:
     ids=["html", "empty", "cut", "utf8", "nan", "deep", "batch", "digits", "request", "id-true"],
 )
 async def test_a_200_that_is_no_answer_is_one_protocol_error_and_is_sent_once(body: bytes) -> None:
-    """Faults 27 and 31: neither its text as a result, nor a ValueError and a second POST."""
+    """Fault 31: a ValueError, and a second POST."""
     scripts = modern(answering(response(body)))
     async with serve(scripts) as server, open_transport(server.url) as transport:
         call = Outgoing(method="tools/call", params=CALL.params, replay_safe=True, may_resend=yes)
@@ -295,7 +296,9 @@ async def test_a_body_of_256_mebibytes_is_not_read() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         nonlocal sent
         size = 256 * 1024 * 1024
-        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+        )
         await peer.send(head.encode())
         piece = b" " * 65536
         while sent < size:
@@ -319,11 +322,13 @@ async def test_a_message_without_end_is_cut_off_at_the_limit(framing: str) -> No
             data = b"data: " + b"x" * 4090 if framing == "events" else b"x" * 4096
             await peer.send(b"%x\r\n%b\r\n" % (len(data), data))
 
-    async with serve(modern(handle)) as server:
-        async with open_transport(server.url, message_bytes_max=100_000) as transport:
-            with pytest.raises(MessageTooLarge) as caught:
-                await transport.request(CALL)
-            assert caught.value.limit_bytes == 100_000
+    async with (
+        serve(modern(handle)) as server,
+        open_transport(server.url, message_bytes_max=100_000) as transport,
+    ):
+        with pytest.raises(MessageTooLarge) as caught:
+            await transport.request(CALL)
+        assert caught.value.limit_bytes == 100_000
 
 
 @pytest.mark.parametrize(
@@ -352,6 +357,34 @@ async def test_a_request_is_answered_with_200_and_json_or_events_and_nothing_els
         with pytest.raises(ProtocolError):
             await transport.request(CALL)
         assert server.calls.count("tools/call") == 1
+
+
+@pytest.mark.fault(27)
+@pytest.mark.parametrize(
+    "status", ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
+)
+async def test_credentials_and_arguments_never_follow_a_redirect_to_another_origin(
+    status: str,
+) -> None:
+    """Fault 27: the key was sent along, and a 302 made a GET whose body became the result."""
+
+    async def auth() -> Any:
+        return [("Authorization", "Bearer secret")]
+
+    async def elsewhere(peer: Peer) -> None:
+        await peer.send(result(await peer.receive(), {"stolen": True}))
+
+    async with serve(elsewhere) as other:
+        moved = response(status=status, location=other.url)
+        options = {"auth": auth, "headers": [("X-API-Key", "secret")]}
+        async with (
+            serve(modern(answering(moved))) as server,
+            open_transport(server.url, **options) as transport,
+        ):
+            with pytest.raises(ProtocolError):
+                await transport.request(CALL)
+            assert server.calls.count("tools/call") == 1
+        assert other.connections == 0
 
 
 async def test_a_redirect_within_the_origin_is_followed_with_method_and_body() -> None:
@@ -561,13 +594,15 @@ async def test_a_silent_server_is_a_read_timeout_and_the_connection_is_gone() ->
         await peer.wait_closed()
 
     limits = Timeouts(read_s=0.05)
-    async with serve(modern(handle)) as server:
-        async with open_transport(server.url, timeouts=limits) as transport:
-            with pytest.raises(ReadTimeout) as caught:
-                await transport.request(CALL)
-            assert caught.value.delivery == "unknown"
-            await server.closed.wait()
-            assert server.calls.count("tools/call") == 1  # never replayed after a timeout
+    async with (
+        serve(modern(handle)) as server,
+        open_transport(server.url, timeouts=limits) as transport,
+    ):
+        with pytest.raises(ReadTimeout) as caught:
+            await transport.request(CALL)
+        assert caught.value.delivery == "unknown"
+        await server.closed.wait()
+        assert server.calls.count("tools/call") == 1  # never replayed after a timeout
 
 
 async def test_bytes_that_trickle_do_not_extend_an_exchange_for_ever() -> None:
@@ -578,11 +613,15 @@ async def test_bytes_that_trickle_do_not_extend_an_exchange_for_ever() -> None:
             await anyio.sleep(0.01)
 
     limits = Timeouts(read_s=0.1, exchange_s=0.3)
-    async with serve(modern(handle)) as server:
-        async with open_transport(server.url, timeouts=limits) as transport:
-            with anyio.fail_after(5):
-                with pytest.raises(ReadTimeout, match=r"within 0\.3 s"):
-                    await transport.request(CALL)
+    async with (
+        serve(modern(handle)) as server,
+        open_transport(server.url, timeouts=limits) as transport,
+    ):
+        with (
+            anyio.fail_after(5),
+            pytest.raises(ReadTimeout, match=r"within 0\.3 s"),
+        ):
+            await transport.request(CALL)
 
 
 async def test_a_closed_transport_says_so_and_leaves_nothing() -> None:
@@ -620,12 +659,14 @@ async def test_what_is_under_way_when_the_host_is_cancelled_ends_with_one_error(
                 except ClientClosed as exc:
                     errors.append(exc)
 
-            async with anyio.create_task_group() as callers:
-                async with anyio.create_task_group() as host:
-                    await host.start(transport.run)
-                    callers.start_soon(call)
-                    await started.wait()
-                    host.cancel_scope.cancel()
+            async with (
+                anyio.create_task_group() as callers,
+                anyio.create_task_group() as host,
+            ):
+                await host.start(transport.run)
+                callers.start_soon(call)
+                await started.wait()
+                host.cancel_scope.cancel()
             assert [error.delivery for error in errors] == ["unknown"]  # type: ignore[attr-defined]
 
 
@@ -639,3 +680,100 @@ def test_options_are_checked_at_once() -> None:
         HttpTransport("ftp://127.0.0.1/")
     secret = HttpTransport("http://127.0.0.1/mcp?token=hidden", headers=[("X-Key", "hidden")])
     assert "hidden" not in repr(secret)
+
+
+def closing_after(count: int) -> Any:
+    """A server whose first connection dies, unnoticed, on its request number *count*."""
+
+    async def script(peer: Peer) -> None:
+        if peer.number:
+            await modern()(peer)
+        for number in range(count):
+            received = await peer.receive()
+            if number < count - 1:
+                await peer.send(result(received, {"supportedVersions": ["2026-07-28"]}))
+
+    return script
+
+
+async def test_a_stale_connection_is_replaced_once_and_only_for_a_call_that_may_be_repeated() -> (
+    None
+):
+    """Row 7: the server closes a kept connection when the next request is on its way."""
+    reasons: list[str] = []
+
+    async def ask(reason: str) -> bool:
+        reasons.append(reason)
+        return True
+
+    async with serve(closing_after(2)) as server, open_transport(server.url) as transport:
+        safe = Outgoing(method="tools/call", params=CALL.params, replay_safe=True, may_resend=ask)
+        assert await transport.request(safe) == {"content": []}
+        assert reasons == ["stale_connection"]
+        calls = [received for received in server.requests if received.rpc == "tools/call"]
+        assert len({received.id for received in calls}) == 2  # never the same id twice
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(("safe", "answer"), [(False, True), (True, False), (True, None)])
+async def test_a_call_that_may_not_be_repeated_is_not(safe: bool, answer: bool | None) -> None:
+    async def ask(_reason: str) -> bool:
+        return bool(answer)
+
+    async with serve(closing_after(2)) as server, open_transport(server.url) as transport:
+        unsafe = Outgoing(
+            method="tools/call",
+            params=CALL.params,
+            replay_safe=safe,
+            may_resend=None if answer is None else ask,
+        )
+        with pytest.raises(ServerDisconnected) as caught:
+            await transport.request(unsafe)
+        assert caught.value.delivery == "unknown"
+        assert server.calls.count("tools/call") == 1
+
+
+async def test_a_replay_that_fails_is_not_replayed() -> None:
+    async def dying(peer: Peer) -> None:
+        received = await peer.receive()
+        if received.rpc == "server/discover":
+            await peer.send(result(received, {"supportedVersions": ["2026-07-28"]}))
+            await peer.receive()
+
+    async with serve(dying) as server, open_transport(server.url) as transport:
+        call = Outgoing(method="tools/call", params=CALL.params, replay_safe=True, may_resend=yes)
+        with pytest.raises(ServerDisconnected):
+            await transport.request(call)
+        assert server.calls.count("tools/call") == 2
+
+
+async def test_a_first_connection_that_dies_is_not_stale() -> None:
+    async def dying(peer: Peer) -> None:
+        await peer.receive()
+
+    async with serve(dying) as server, open_transport(server.url) as transport:
+        with pytest.raises(ServerDisconnected):
+            await transport.connect()
+        assert len(server.requests) == 1
+
+
+async def test_cancelling_a_call_anywhere_leaves_the_transport_whole() -> None:
+    """Row 54, as far as it is ours: cancelled after every number of steps, it works again."""
+    async with (
+        serve(modern()) as server,
+        open_transport(server.url, pool=PoolOptions(per_origin=2)) as transport,
+    ):
+        await transport.connect()
+        for steps in range(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(transport.request, CALL)
+                group.start_soon(transport.request, CALL)
+                group.start_soon(transport.request, CALL)
+                for _ in range(steps):
+                    await checkpoint()
+                group.cancel_scope.cancel()
+            with anyio.fail_after(5):
+                assert await transport.request(CALL) == {"content": []}
+        pool = transport.statistics().details["pool"]
+        assert (pool["leased"], pool["granted"], pool["waiting"]) == (0, 0, 0)
+        assert pool["idle"] + pool["connecting"] + pool["closing"] <= 2

@@ -66,11 +66,13 @@ class Sessions:
 
 
 async def test_the_handshake_falls_back_and_the_session_is_kept_and_ended() -> None:
-    async with serve(legacy()) as server:
-        async with open_transport(server.url) as transport:
-            assert await transport.request(call()) == {"content": []}
-            assert transport.agreed is not None
-            assert not transport.agreed.modern
+    async with (
+        serve(legacy()) as server,
+        open_transport(server.url) as transport,
+    ):
+        assert await transport.request(call()) == {"content": []}
+        assert transport.agreed is not None
+        assert not transport.agreed.modern
     discover, initialize, announced, called, ended = server.requests
     assert discover.rpc == "server/discover"
     assert initialize.json["params"]["protocolVersion"] == "2025-11-25"
@@ -85,53 +87,61 @@ async def test_the_handshake_falls_back_and_the_session_is_kept_and_ended() -> N
 
 
 async def test_a_server_without_sessions_gets_no_session_header_and_no_delete() -> None:
-    async with serve(legacy(session=lambda: None)) as server:
-        async with open_transport(server.url) as transport:
-            await transport.request(call())
+    async with (
+        serve(legacy(session=lambda: None)) as server,
+        open_transport(server.url) as transport,
+    ):
+        await transport.request(call())
     assert all("mcp-session-id" not in received.headers for received in server.requests)
     assert all(received.method == "POST" for received in server.requests)
 
 
 async def test_a_session_id_that_no_header_can_hold_is_refused() -> None:
-    async with serve(legacy(session=lambda: "two words")) as server:
-        async with open_transport(server.url) as transport:
-            with pytest.raises(ProtocolError):
-                await transport.request(call())
+    async with (
+        serve(legacy(session=lambda: "two words")) as server,
+        open_transport(server.url) as transport,
+    ):
+        with pytest.raises(ProtocolError):
+            await transport.request(call())
 
 
 async def test_one_lost_session_is_renewed_once_for_all_calls() -> None:
     """Laws, section 0 and row 18: the reference client never does."""
     sessions = Sessions()
-    async with serve(legacy(sessions.handle, session=sessions.new)) as server:
-        async with open_transport(server.url) as transport:
-            await transport.request(call())
-            sessions.known = "another process's"
-            reasons: list[str] = []
-            async with anyio.create_task_group() as group:
-                for _ in range(8):
-                    group.start_soon(transport.request, call(reasons=reasons))
-            assert reasons == ["session_renewed"] * 8
-            assert server.calls.count("initialize") == 2
-            assert server.calls.count("notifications/initialized") == 2
-            assert server.calls.count("tools/call") == 1 + 2 * 8
-            assert transport.statistics().restarts == 1
-            called = [each for each in server.requests if each.rpc == "tools/call"]
-            renewed = [each for each in called if each.headers["mcp-session-id"] == "session-2"]
-            assert len(renewed) == 8
-            assert len({each.id for each in called}) == len(called)
+    async with (
+        serve(legacy(sessions.handle, session=sessions.new)) as server,
+        open_transport(server.url) as transport,
+    ):
+        await transport.request(call())
+        sessions.known = "another process's"
+        reasons: list[str] = []
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(transport.request, call(reasons=reasons))
+        assert reasons == ["session_renewed"] * 8
+        assert server.calls.count("initialize") == 2
+        assert server.calls.count("notifications/initialized") == 2
+        assert server.calls.count("tools/call") == 1 + 2 * 8
+        assert transport.statistics().restarts == 1
+        called = [each for each in server.requests if each.rpc == "tools/call"]
+        renewed = [each for each in called if each.headers["mcp-session-id"] == "session-2"]
+        assert len(renewed) == 8
+        assert len({each.id for each in called}) == len(called)
 
 
 async def test_a_call_that_may_not_be_repeated_says_so_and_the_next_one_works() -> None:
     sessions = Sessions()
-    async with serve(legacy(sessions.handle, session=sessions.new)) as server:
-        async with open_transport(server.url) as transport:
+    async with (
+        serve(legacy(sessions.handle, session=sessions.new)) as server,
+        open_transport(server.url) as transport,
+    ):
+        await transport.request(call())
+        sessions.known = "gone"
+        with pytest.raises(SessionExpired) as caught:
             await transport.request(call())
-            sessions.known = "gone"
-            with pytest.raises(SessionExpired) as caught:
-                await transport.request(call())
-            assert caught.value.delivery == "answered"
-            assert await transport.request(call()) == {"content": []}
-            assert server.calls.count("initialize") == 2
+        assert caught.value.delivery == "answered"
+        assert await transport.request(call()) == {"content": []}
+        assert server.calls.count("initialize") == 2
 
 
 async def test_a_session_that_is_lost_again_and_again_is_given_up() -> None:
@@ -139,24 +149,28 @@ async def test_a_session_that_is_lost_again_and_again_is_given_up() -> None:
         await peer.send(response(b"", "404 Not Found", "text/plain"))
 
     sessions = Sessions()
-    async with serve(legacy(handle, session=sessions.new)) as server:
-        async with open_transport(server.url) as transport:
-            with pytest.raises(SessionExpired):
-                await transport.request(call(reasons=[]))
-            assert server.calls.count("tools/call") == 2
-            assert server.calls.count("initialize") == 2
+    async with (
+        serve(legacy(handle, session=sessions.new)) as server,
+        open_transport(server.url) as transport,
+    ):
+        with pytest.raises(SessionExpired):
+            await transport.request(call(reasons=[]))
+        assert server.calls.count("tools/call") == 2
+        assert server.calls.count("initialize") == 2
 
 
 async def test_a_404_without_a_session_is_only_a_404() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(response(b"", "404 Not Found", "text/plain"))
 
-    async with serve(legacy(handle, session=lambda: None)) as server:
-        async with open_transport(server.url) as transport:
-            with pytest.raises(HTTPStatusError) as caught:
-                await transport.request(call(reasons=[]))
-            assert type(caught.value) is HTTPStatusError
-            assert server.calls.count("initialize") == 1
+    async with (
+        serve(legacy(handle, session=lambda: None)) as server,
+        open_transport(server.url) as transport,
+    ):
+        with pytest.raises(HTTPStatusError) as caught:
+            await transport.request(call(reasons=[]))
+        assert type(caught.value) is HTTPStatusError
+        assert server.calls.count("initialize") == 1
 
 
 async def test_cancelling_a_call_tells_the_server_which_one() -> None:
@@ -166,21 +180,25 @@ async def test_cancelling_a_call_tells_the_server_which_one() -> None:
         started.set()
         await peer.wait_closed()
 
-    async with serve(legacy(handle)) as server:
-        async with open_transport(server.url) as transport:
-            await transport.connect()
-            async with anyio.create_task_group() as group:
-                group.start_soon(transport.request, call())
-                await started.wait()
-                group.cancel_scope.cancel()
-            called = next(each for each in server.requests if each.rpc == "tools/call")
-            told = server.requests[-1]
-            assert told.rpc == "notifications/cancelled"
-            assert told.json["params"]["requestId"] == called.id
-            assert told.headers["mcp-session-id"] == "session-1"
+    async with (
+        serve(legacy(handle)) as server,
+        open_transport(server.url) as transport,
+    ):
+        await transport.connect()
+        async with anyio.create_task_group() as group:
+            group.start_soon(transport.request, call())
+            await started.wait()
+            group.cancel_scope.cancel()
+        called = next(each for each in server.requests if each.rpc == "tools/call")
+        told = server.requests[-1]
+        assert told.rpc == "notifications/cancelled"
+        assert told.json["params"]["requestId"] == called.id
+        assert told.headers["mcp-session-id"] == "session-1"
 
 
-async def test_a_server_that_does_not_listen_delays_a_cancelled_caller_by_a_second_at_most() -> None:
+async def test_a_server_that_does_not_listen_delays_a_cancelled_caller_by_a_second_at_most() -> (
+    None
+):
     started = anyio.Event()
 
     async def handle(peer: Peer, received: Received) -> None:
@@ -191,15 +209,17 @@ async def test_a_server_that_does_not_listen_delays_a_cancelled_caller_by_a_seco
         await peer.receive()
         await peer.wait_closed()
 
-    async with serve(legacy(handle), deaf) as server:
-        async with open_transport(server.url) as transport:
-            await transport.connect()
-            begun = anyio.current_time()
-            async with anyio.create_task_group() as group:
-                group.start_soon(transport.request, call())
-                await started.wait()
-                group.cancel_scope.cancel()
-            assert 0.9 < anyio.current_time() - begun < 2.0
+    async with (
+        serve(legacy(handle), deaf) as server,
+        open_transport(server.url) as transport,
+    ):
+        await transport.connect()
+        begun = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            group.start_soon(transport.request, call())
+            await started.wait()
+            group.cancel_scope.cancel()
+        assert 0.9 < anyio.current_time() - begun < 2.0
 
 
 async def test_a_timeout_of_ours_is_told_as_a_cancellation_and_initialize_never_is() -> None:
@@ -213,11 +233,13 @@ async def test_a_timeout_of_ours_is_told_as_a_cancellation_and_initialize_never_
         await peer.wait_closed()
 
     limits = Timeouts(read_s=0.05)
-    async with serve(legacy(handle)) as server:
-        async with open_transport(server.url, timeouts=limits) as transport:
-            with pytest.raises(ReadTimeout):
-                await transport.request(call())
-            assert server.calls[-1] == "notifications/cancelled"
+    async with (
+        serve(legacy(handle)) as server,
+        open_transport(server.url, timeouts=limits) as transport,
+    ):
+        with pytest.raises(ReadTimeout):
+            await transport.request(call())
+        assert server.calls[-1] == "notifications/cancelled"
     async with serve(mute) as server:
         async with open_transport(server.url, timeouts=limits) as transport:
             with pytest.raises(ReadTimeout):
@@ -241,24 +263,28 @@ async def test_requests_of_the_servers_are_answered_over_the_wire() -> None:
             if sum(not each.rpc and each.method == "POST" for each in server.requests) == 2:
                 answered.set()
 
-    async with serve(legacy(handle)) as server:
-        async with open_transport(server.url) as transport:
-            with anyio.fail_after(5):
-                assert await transport.request(call()) == {}
-            replies = {each.id: each.json for each in server.requests if not each.rpc and each.body}
-            assert replies["p"] == {"jsonrpc": "2.0", "id": "p", "result": {}}
-            assert replies[7]["error"]["code"] == -32601
+    async with (
+        serve(legacy(handle)) as server,
+        open_transport(server.url) as transport,
+    ):
+        with anyio.fail_after(5):
+            assert await transport.request(call()) == {}
+        replies = {each.id: each.json for each in server.requests if not each.rpc and each.body}
+        assert replies["p"] == {"jsonrpc": "2.0", "id": "p", "result": {}}
+        assert replies[7]["error"]["code"] == -32601
 
 
 async def test_a_stream_that_breaks_leaves_the_outcome_unknown() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(sse())
 
-    async with serve(legacy(handle)) as server:
-        async with open_transport(server.url) as transport:
-            with pytest.raises(ServerDisconnected) as caught:
-                await transport.request(call(reasons=[]))
-            assert caught.value.delivery == "unknown"
+    async with (
+        serve(legacy(handle)) as server,
+        open_transport(server.url) as transport,
+    ):
+        with pytest.raises(ServerDisconnected) as caught:
+            await transport.request(call(reasons=[]))
+        assert caught.value.delivery == "unknown"
 
 
 async def test_a_handshake_that_fails_fails_all_who_wait_and_not_the_next() -> None:
@@ -316,11 +342,14 @@ async def test_closing_while_connecting_fails_who_waits() -> None:
             errors.append(exc)
 
     limits = Timeouts(read_s=20)
-    async with serve(script) as server, anyio.create_task_group() as group:
-        async with open_transport(server.url, timeouts=limits) as transport:
-            group.start_soon(connect, transport)
-            await anyio.wait_all_tasks_blocked()
-            await anyio.sleep(0.05)
-            with anyio.fail_after(6.5):
-                await transport.aclose()
+    async with (
+        serve(script) as server,
+        anyio.create_task_group() as group,
+        open_transport(server.url, timeouts=limits) as transport,
+    ):
+        group.start_soon(connect, transport)
+        await anyio.wait_all_tasks_blocked()
+        await anyio.sleep(0.05)
+        with anyio.fail_after(6.5):
+            await transport.aclose()
     assert len(errors) == 1

@@ -174,16 +174,15 @@ async def test_limits_of_a_child_that_is_gone_already_are_no_error():
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is of Linux")
 async def test_a_child_dies_with_its_parent_where_it_is_told_to():
     code = (
-        "import os, time\n"
+        "import os, sys, time\n"
         "from sark_trio.transports.process import ChildProcess\n"
-        "import sys\n"
         "child = ChildProcess.spawn(sys.argv[1:], cwd=None, env=os.environ, die_with_parent=True)\n"
-        "print(child.pid, os.read(child.stdout.fd, 6) if not os.set_blocking("
-        "child.stdout.fd, True) else 0, flush=True)\n"
+        "os.set_blocking(child.stdout.fd, True)\n"
+        "print(child.pid, os.read(child.stdout.fd, 6), flush=True)\n"
         "time.sleep(600)\n"
     )
     argv = [sys.executable, "-c", code, "sh", "-c", STUBBORN]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:  # noqa: ASYNC220
         assert parent.stdout is not None
         orphan = int(parent.stdout.readline().split()[0])
         parent.kill()
@@ -283,7 +282,7 @@ async def test_an_old_kernel_that_refuses_pidfds_is_polled(monkeypatch: Any):
 async def test_a_child_that_somebody_else_reaped_is_over_and_never_signalled():
     with baseline():
         child = start("true")
-        os.waitpid(child.pid, 0)
+        os.waitpid(child.pid, 0)  # noqa: ASYNC222
         assert await child.wait_exited() is None
         await child.stop()
         assert child.exit_code is None

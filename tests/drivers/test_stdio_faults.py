@@ -22,7 +22,7 @@ from sark_trio.errors import (
 from sark_trio.machines.correlate import Correlator
 from sark_trio.transports.outbox import MESSAGES_MAX
 from sark_trio.transports.stdio import StdioTransport
-from tests.support.stdio import b64, baseline, call, ended, make, running, tool
+from tests.support.stdio import b64, baseline, call, ended, make, running
 
 anyio_test = pytest.mark.anyio
 
@@ -160,6 +160,15 @@ async def test_41_a_hundred_bad_lines_in_ten_seconds_end_the_process():
         assert transport.statistics().restarts == 1
 
 
+@anyio_test
+async def test_41_a_program_that_is_no_server_at_all_is_not_waited_for():
+    with baseline():
+        async with running(StdioTransport(["yes"], client_info={"name": "tests"})) as transport:
+            with pytest.raises(ProtocolError, match="what is no MCP") as caught:
+                await transport.connect()
+            assert caught.value.delivery == "not_sent"
+
+
 @pytest.mark.trio
 async def test_41_ninety_nine_bad_lines_in_ten_seconds_do_not(mock_clock: Any):
     async with running(make()) as transport:
@@ -265,6 +274,19 @@ async def test_36_a_stopped_process_costs_its_callers_their_own_deadline():
 
 
 @anyio_test
+async def test_35_what_comes_too_late_for_a_process_was_not_sent():
+    async with running(make()) as transport:
+        await transport.connect()
+        session = transport._attempt.session
+        with pytest.raises(ProcessExited):
+            await call(transport, "exit", code=2)
+        with pytest.raises(ProcessExited, match="status 2") as caught:
+            await session.notify("notifications/roots/list_changed", {})
+        assert caught.value.delivery == "not_sent"
+        assert "condemned" in repr(session)
+
+
+@anyio_test
 @pytest.mark.parametrize("closing", ["close_stdout", "close_stdin"])
 async def test_40_a_process_that_closes_one_pipe_is_replaced(closing: str):
     with baseline():
@@ -283,6 +305,19 @@ async def test_40_a_process_that_closes_one_pipe_is_replaced(closing: str):
             after = await call(transport, "pid")
             assert after["pid"] != before
             assert transport.statistics().restarts == 1
+
+
+@anyio_test
+async def test_40_the_old_process_is_gone_before_the_new_one_starts():
+    async with running(make("--ignore-eof", "--ignore-term")) as transport:
+        before = (await call(transport, "pid"))["pid"]
+        with pytest.raises(ProcessExited):
+            await call(transport, "close_stdout")
+        os.kill(before, 0)  # it is still there, and heeds nothing
+        await transport.connect()
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+        os.kill((await call(transport, "pid"))["pid"], signal.SIGKILL)
 
 
 @anyio_test

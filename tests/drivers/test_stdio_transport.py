@@ -85,10 +85,10 @@ async def test_34_everyone_who_waited_for_a_start_gets_an_error_of_their_own():
             await transport.connect()
         errors.append(caught.value)
 
-    async with running(StdioTransport(["no-such-server"], client_info=CLIENT)) as transport:
-        async with anyio.create_task_group() as tasks:
-            for _ in range(3):
-                tasks.start_soon(connect, transport)
+    broken = StdioTransport(["no-such-server"], client_info=CLIENT)
+    async with running(broken), anyio.create_task_group() as tasks:
+        for _ in range(3):
+            tasks.start_soon(connect, broken)
     assert len({id(error) for error in errors}) == 3
 
 
@@ -265,19 +265,18 @@ async def test_a_subscription_hears_its_own_notifications_until_the_server_ends_
         except ServerDisconnected as exc:
             outcome.append(exc)
 
-    async with running(make()) as transport:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(subscribe)
-            await opened.wait()
-            (held,) = (await call(transport, "held"))["held"]
-            meta = {"io.modelcontextprotocol/subscriptionId": held}
-            changed = "notifications/tools/list_changed"
-            await call(transport, "notify", method=changed, params={"_meta": meta})
-            if graceful:
-                await call(transport, "release")
-            else:
-                params = {"requestId": held}
-                await call(transport, "notify", method="notifications/cancelled", params=params)
+    async with running(make()) as transport, anyio.create_task_group() as tasks:
+        tasks.start_soon(subscribe)
+        await opened.wait()
+        (held,) = (await call(transport, "held"))["held"]
+        meta = {"io.modelcontextprotocol/subscriptionId": held}
+        changed = "notifications/tools/list_changed"
+        await call(transport, "notify", method=changed, params={"_meta": meta})
+        if graceful:
+            await call(transport, "release")
+        else:
+            params = {"requestId": held}
+            await call(transport, "notify", method="notifications/cancelled", params=params)
     assert heard == [changed]
     assert isinstance(outcome[0], dict) is graceful
 

@@ -91,7 +91,7 @@ PLANTED = (
     Planted(
         "clock_goes_back",
         "breaker",
-        "        if self._now < now < inf:\n"
+        "        if self._now < now < TIME_S_MAX:\n"
         "            self._now = now\n"
         "        if self._phase is _CLOSED:\n",
         "        self._now = now\n        if self._phase is _CLOSED:\n",

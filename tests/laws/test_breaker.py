@@ -332,7 +332,7 @@ def test_b15_few_calls_prove_nothing(rule: RateRule, trace: list[Event]) -> None
     counted = 0
     for event in trace:
         number = driver.number(event)
-        fresh = event.kind == "settle" and number is not None
+        fresh = number in driver.outstanding
         own = fresh and driver.permits[number].gen == driver.breaker.generation
         counted += own and event.outcome is not NEUTRAL
         moved = driver.do(event)

@@ -395,7 +395,9 @@ class TestPoolAgainstModel(PoolAgainstModel.TestCase):  # type: ignore[misc, nam
 
 @pytest.mark.law("P10")
 @pytest.mark.parametrize("per_origin", [1, 2])
-@pytest.mark.parametrize("depth", [6, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "depth", [6, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
 def test_p10_every_reachable_state_of_a_small_pool_agrees(per_origin: int, depth: int) -> None:
     """Two origins, two slots, three tickets: model and pool agree in every reachable state."""
     options = PoolOptions(total=2, per_origin=per_origin, waiters_max=3, idle_max=2)

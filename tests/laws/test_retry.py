@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from math import inf, nan
+from math import exp, inf, log, nan
 from typing import Any
 
 import pytest

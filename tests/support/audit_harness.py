@@ -53,16 +53,18 @@ class HangingFiles:
         self.hanging = threading.Event()
 
     def hang(self) -> None:
-        self._gate.clear()
-        self.hanging.clear()
+        """From the next call on; those that hang already are not concerned."""
+        self._gate = threading.Event()
+        self.hanging = threading.Event()
 
     def release(self) -> None:
         self._gate.set()
 
     def sync(self, fd: int) -> None:
-        if not self._gate.is_set():
+        gate = self._gate
+        if not gate.is_set():
             self.hanging.set()
-            self._gate.wait(60)
+            gate.wait(60)
         self._real.sync(fd)
 
     def __getattr__(self, name: str) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -155,11 +155,9 @@ async def serve(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIte
         server.connections += 1
         server.open += 1
         try:
-            async with stream:
-                with _ended():
+            with _ended():
+                async with stream:
                     await scripts[min(number, len(scripts) - 1)](Peer(number, server, stream))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass
         finally:
             server.open -= 1
             server.closed.set()
@@ -185,12 +183,8 @@ async def open_transport(url: str, **options: Any) -> AsyncIterator[HttpTranspor
                 await transport.aclose()
 
 
-@contextmanager
-def _ended() -> Iterator[None]:
-    try:
-        yield
-    except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
-        pass
+def _ended() -> suppress:
+    return suppress(anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError)
 
 
 @contextmanager
@@ -209,11 +203,9 @@ def no_leaked_descriptors() -> Iterator[None]:
 
 def _descriptors() -> set[str]:
     found = set()
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            found.add(f"{number} {os.readlink(f'/proc/self/fd/{number}')}")
-        except OSError:
-            continue
+    for entry in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the descriptor of this very listing
+            found.add(f"{entry.name} {entry.readlink()}")
     return found
 
 
@@ -254,10 +246,10 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def event(message: Any, *, kind: str | None = None, id: str | None = None) -> bytes:
+def event(message: Any, *, kind: str | None = None, event_id: str | None = None) -> bytes:
     """One event in a chunk of its own."""
     text = "" if kind is None else f"event: {kind}\n"
-    text += "" if id is None else f"id: {id}\n"
+    text += "" if event_id is None else f"id: {event_id}\n"
     data = message if isinstance(message, str) else json.dumps(message)
     return chunk(f"{text}data: {data}\n\n".encode())
 

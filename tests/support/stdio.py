@@ -76,9 +76,9 @@ def b64(data: bytes) -> str:
 def descriptors() -> set[str]:
     """The open file descriptors of this process, and what they are."""
     found = set()
-    for fd in os.listdir("/proc/self/fd"):
+    for fd in Path("/proc/self/fd").iterdir():
         try:
-            found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+            found.add(f"{fd.name} {fd.readlink()}")
         except OSError:
             continue  # the one that did the listing
     return found

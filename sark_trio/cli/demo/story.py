@@ -23,6 +23,7 @@ from sark_trio.cli.demo.machinery import (
     make_client,
 )
 from sark_trio.cli.output import Output, visible
+from sark_trio.cli.parsing import Commands
 from sark_trio.errors import (
     CallTimeout,
     CircuitOpen,
@@ -41,7 +42,7 @@ _Error = TypeVar("_Error", bound=GatewayError)
 _SECRET = "correct-horse-battery-staple"  # noqa: S105 - it opens nothing
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_parser(commands: Commands) -> None:
     """``sark demo``."""
     demo = commands.add_parser("demo", help="see it work, offline, in half a minute")
     demo.add_argument("--backend", choices=("trio", "asyncio"), default="trio")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import anyio
 import httpcore
 import pytest
+from anyio.lowlevel import checkpoint
 
 from sark_trio.errors import (
     GatewayError,
@@ -228,7 +230,7 @@ async def test_a_reset_before_the_request_is_not_sent() -> None:
         await server.closed.wait()
         with anyio.fail_after(5):
             while not connection.is_stale():
-                await anyio.sleep(0)
+                await checkpoint()
         # The first write after a RST fails before the kernel takes a byte.
         with pytest.raises(ServerDisconnected) as caught:
             await exchange(connection)
@@ -280,11 +282,9 @@ async def test_a_big_request_arrives_whole_past_interim_responses() -> None:
 
 
 async def test_a_peer_that_takes_no_bytes_is_a_write_timeout() -> None:
-    async def script(peer: Peer) -> None:
-        await peer.stream.receive()  # asyncio reads on by itself until the first time
-        await anyio.sleep_forever()
-
-    async with connected(script, Timeouts(write_s=0.05)) as (connection, _):
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # the kernel accepts, nobody reads
+        origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
+        connection = await dial(origin, AnyIOBackend(), TLSOptions(), Timeouts(write_s=0.05))
         big = Request(b"POST", b"/", HOST, b"x" * 64 * 1024 * 1024)
         with pytest.raises(WriteTimeout) as caught:
             await connection.send(big)
@@ -330,7 +330,7 @@ async def test_unsolicited_bytes_make_an_idle_connection_stale() -> None:
         spoken.set()
         with anyio.fail_after(5):
             while not connection.is_stale():
-                await anyio.sleep(0)
+                await checkpoint()
 
 
 async def test_a_short_rest_is_drained_and_a_long_or_slow_one_is_not() -> None:
@@ -347,7 +347,10 @@ async def test_a_short_rest_is_drained_and_a_long_or_slow_one_is_not() -> None:
         begun = anyio.current_time()
         assert not await connection.drain()
         assert 0.04 < anyio.current_time() - begun < 1.0
-    async with connected(sending(CHUNKED + chunk(b"abc") + b"zz")) as (connection, _):
+    async with connected(sending_and_closing(CHUNKED + chunk(b"abc"))) as (connection, _):
+        await connection.send(POST)
+        assert not await connection.drain()
+    async with connected(sending(CHUNKED + chunk(b"abc") + b"zz\r\n")) as (connection, _):
         await connection.send(POST)
         assert not await connection.drain()
 

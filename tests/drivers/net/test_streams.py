@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import hashlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -56,8 +58,14 @@ def silent() -> Iterator[Origin]:
         yield Origin("https", "127.0.0.1", listener.getsockname()[1])
 
 
+def sockets() -> int:
+    return sum(each.is_socket() for each in Path("/proc/self/fd").iterdir())
+
+
 async def connect(origin: Origin, tls: TLSOptions | None = None, **options: Any) -> Connection:
     backend = AnyIOBackend(**options)
+    if tls is not None:
+        tls.context()  # here, or a worker thread would do it, and outlive the test
     return await dial(origin, backend, tls or TLSOptions(), LIMITS)
 
 
@@ -98,10 +106,17 @@ async def test_a_peer_that_is_not_who_it_should_be_is_refused_and_no_socket_is_l
     script, served = (plain, None) if case == "plain" else (modern(), context)
     async with serve(script, tls=served) as server:
         origin = Origin("https", "127.0.0.1", server.port)
-        with no_leaked_descriptors_of_ours() as check:
+        gc.collect()
+        gc.disable()
+        before = sockets()
+        try:
             with pytest.raises(TLSError) as caught:
                 await connect(origin, tls)
-            check()
+            with anyio.fail_after(5):  # the server's end of it goes when ours has gone
+                while sockets() > before:
+                    await checkpoint()
+        finally:
+            gc.enable()
         assert caught.value.delivery == "not_sent"
         assert "\n" not in caught.value.message
 
@@ -111,8 +126,6 @@ async def test_the_right_pin_is_accepted(authority: trustme.CA) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate.configure_cert(context)
     pem = certificate.cert_chain_pems[0].bytes().decode()
-    import hashlib
-
     digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
     tls = TLSOptions(ca_data=authority.cert_pem.bytes().decode(), pins_sha256=(digest,))
     async with serve(modern(), tls=context) as server:
@@ -132,9 +145,11 @@ async def test_tls_1_1_is_refused(authority: trustme.CA, trusting: TLSOptions) -
 
 
 async def test_a_handshake_that_is_never_answered_times_out(silent: Origin) -> None:
-    with no_leaked_descriptors():
-        with pytest.raises(ConnectTimeout):
-            await dial(silent, AnyIOBackend(), TLSOptions(), Timeouts(connect_s=0.05))
+    with (
+        no_leaked_descriptors(),
+        pytest.raises(ConnectTimeout),
+    ):
+        await dial(silent, AnyIOBackend(), TLSOptions(), Timeouts(connect_s=0.05))
 
 
 async def test_cancelling_a_handshake_a_thousand_times_leaves_no_descriptor(
@@ -259,24 +274,24 @@ async def test_an_address_that_the_check_refuses_is_never_connected_to() -> None
         assert server.connections == 0
 
 
-async def test_a_stream_whose_time_is_up_is_closed_with_and_without_a_watch() -> None:
-    async def quiet(peer: Peer) -> None:
-        await peer.wait_closed()
-
-    async with serve(quiet) as server, anyio.create_task_group() as group:
+async def test_a_stream_whose_time_is_up_is_closed_with_and_without_a_watch(
+    silent: Origin,
+) -> None:
+    async with anyio.create_task_group() as group:
         watch = DeadlineWatch()
         await group.start(watch.run)
         assert repr(watch) == "<DeadlineWatch running armed=0>"
         for chosen in (watch, None):
-            stream = await AnyIOBackend(watch=chosen).connect_tcp("127.0.0.1", server.port)
+            stream = await AnyIOBackend(watch=chosen).connect_tcp(silent.host, silent.port)
             with pytest.raises(httpcore.ReadTimeout):
                 await stream.read(1, timeout=0.02)
             assert stream.is_readable()
+            assert repr(stream) == "<SocketStream closed bytes_written=0>"
             with pytest.raises(httpcore.WriteError):
                 await stream.write(b"x")
             with pytest.raises(httpcore.ReadError):
                 await stream.read(1)
-            stream = await AnyIOBackend(watch=chosen).connect_tcp("127.0.0.1", server.port)
+            stream = await AnyIOBackend(watch=chosen).connect_tcp(silent.host, silent.port)
             with pytest.raises(httpcore.WriteTimeout):
                 while True:
                     await stream.write(b"x" * 1_000_000, timeout=0.02)
@@ -303,28 +318,87 @@ async def test_httpcore_takes_our_backend_for_one_of_its_own(
         assert server.connections == 1
 
 
-@asynccontextmanager
-async def _nothing() -> AsyncIterator[None]:
-    yield
+async def test_a_stream_tells_what_httpcore_asks(
+    server_tls: ssl.SSLContext, trusting: TLSOptions
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.send(b"two records")
+        await peer.wait_closed()
+
+    async with serve(script, tls=server_tls) as server:
+        stream = (await connect(parse_url(server.url).origin, trusting)).stream
+        sock = stream.get_extra_info("socket")
+        assert stream.get_extra_info("ssl_object") is sock
+        assert stream.get_extra_info("client_addr") == sock.getsockname()
+        assert stream.get_extra_info("server_addr") == ("127.0.0.1", server.port)
+        assert stream.get_extra_info("anything else") is None
+        assert await stream.read(3, timeout=5) == b"two"
+        assert stream.get_extra_info("is_readable")  # decrypted already, no bytes on the socket
+        assert await stream.read(100) == b" records"
+        await stream.aclose()
 
 
-def no_leaked_descriptors_of_ours() -> Any:
-    """As ``no_leaked_descriptors``, where a server in this process has sockets, too."""
-    import gc
-    import os
-    from contextlib import contextmanager
+async def test_tls_that_cannot_even_begin_is_a_connect_error(
+    silent: Origin, trusting: TLSOptions
+) -> None:
+    async def rude(peer: Peer) -> None:
+        await peer.reset()
 
-    def ours() -> int:
-        return len(os.listdir("/proc/self/fd"))
+    context = trusting.context()
+    async with serve(rude) as server:
+        stream = await AnyIOBackend().connect_tcp("127.0.0.1", server.port)
+        with anyio.fail_after(5):
+            while not stream.is_readable():
+                await checkpoint()
+        # Were a descriptor left, its ResourceWarning would fail this test.
+        with pytest.raises(httpcore.ConnectError):
+            await stream.start_tls(context, server_hostname="127.0.0.1")
+    with no_leaked_descriptors():
+        stream = await AnyIOBackend().connect_tcp("127.0.0.1", silent.port)
+        with pytest.raises(httpcore.ConnectError):
+            await stream.start_tls(context, server_hostname="a..b")
 
-    @contextmanager
-    def checking() -> Iterator[Any]:
-        gc.collect()
-        gc.disable()
-        before = ours()
-        try:
-            yield lambda: None if ours() <= before + 1 else pytest.fail("a descriptor is left")
-        finally:
-            gc.enable()
 
-    return checking()
+async def test_what_the_backend_does_not_offer_it_says(silent: Origin) -> None:
+    backend = AnyIOBackend()
+    with pytest.raises(NotImplementedError):
+        await backend.connect_unix_socket("/x")
+    with pytest.raises(NotImplementedError):
+        await backend.connect_tcp("127.0.0.1", 1, local_address="127.0.0.1")
+    await backend.sleep(0)
+    with no_leaked_descriptors():
+        nodelay = (socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
+        stream = await backend.connect_tcp("127.0.0.1", silent.port, socket_options=[nodelay])
+        assert stream.get_extra_info("socket").getsockopt(*nodelay[:2]) == 0
+        await stream.aclose()
+        with pytest.raises(httpcore.ConnectError, match="option"):
+            await backend.connect_tcp("127.0.0.1", silent.port, socket_options=[(99, 99, 1)])
+
+
+async def test_a_socket_that_connected_to_itself_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    real = socket.socket
+
+    def bound(*args: Any, **kwargs: Any) -> socket.socket:
+        sock = real(*args, **kwargs)
+        sock.bind(("127.0.0.1", port))  # the ephemeral port that chance may choose
+        return sock
+
+    monkeypatch.setattr("sark_trio.net.sockets.socket.socket", bound)
+    with pytest.raises(ConnectionRefusedError, match="itself"):
+        await open_socket([Address(ipaddress.ip_address("127.0.0.1"), port)])
+
+
+async def test_a_name_without_addresses_is_a_connect_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sark_trio.net import addresses
+
+    async def none(host: str, port: int, **_: Any) -> Any:
+        return []
+
+    monkeypatch.setattr(addresses.anyio, "getaddrinfo", none)
+    with pytest.raises(httpcore.ConnectError, match="no addresses"):
+        await addresses.resolve("empty.example", 1, None)

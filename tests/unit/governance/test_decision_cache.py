@@ -24,6 +24,22 @@ def test_a_clock_that_runs_back_revives_nothing() -> None:
     assert cache.get(0.5, b"k", "r") is None
 
 
+def test_a_clock_that_runs_back_makes_nothing_younger() -> None:
+    cache = DecisionCache()
+    for key in (b"a", b"b"):
+        cache.put(0.0, key, YES, ttl_s=5, size=1)
+    assert cache.get(6.0, b"a", "r") is None
+    assert cache.get(1.0, b"b", "r") is None
+
+
+def test_of_two_answers_the_later_counts_though_it_lives_shorter() -> None:
+    cache = DecisionCache()
+    for later in (YES, Decision(allow=False, revision="r")):
+        cache.put(0.0, b"k", YES, ttl_s=5, size=1)
+        cache.put(0.0, b"k", later, ttl_s=0, size=1)
+        assert cache.get(0.0, b"k", "r") is None
+
+
 @pytest.mark.fault(22)
 def test_denials_and_dead_or_large_entries_are_not_kept() -> None:
     cache = DecisionCache()

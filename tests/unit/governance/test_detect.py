@@ -64,6 +64,11 @@ def test_what_overlaps_becomes_one() -> None:
     ]
 
 
+def test_what_lies_inside_another_does_not_shorten_it() -> None:
+    text = f"Bearer {JWT}+tail/of+the+secret end"
+    assert find(text, PATTERNS) == [(0, len(text) - 4, "bearer")]
+
+
 @given(
     text=st.text(alphabet="aA1@.- +eyJ_=4", max_size=80),
     kinds=st.sets(st.sampled_from([*PATTERNS])),

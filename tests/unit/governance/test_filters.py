@@ -38,6 +38,13 @@ def test_taking_away_is_not_fooled_by_spelling_and_letting_pass_is_not_either() 
     assert left({"Name": 1}, allow=None) == {"Name": 1}
 
 
+def test_a_mark_where_a_container_stood_survives_the_second_time() -> None:
+    rules = {"allow": ["/a/b"], "redact": ["/a"]}
+    once = left({"a": {"b": 1}}, **rules)
+    assert once == {"a": "[redacted]"}
+    assert left(once, **rules) == once
+
+
 def test_elements_are_met_by_star_only() -> None:
     arguments = {"items": [1, 2, 3]}
     assert left(arguments, deny=["/items/0"]) == arguments

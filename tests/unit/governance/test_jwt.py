@@ -220,6 +220,12 @@ def test_which_key() -> None:
             verifier(public(EC, **members))
 
 
+def test_the_algorithm_chooses_among_keys_of_several_types() -> None:
+    check = verifier(public(RSA), public(EC), public(ED), algorithms=["RS256", "ES256", "EdDSA"])
+    for key, algorithm in ((RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")):
+        assert check.verify_nowait(token(key, algorithm), NOW).id == "alice"
+
+
 @pytest.mark.parametrize(
     "keys",
     [

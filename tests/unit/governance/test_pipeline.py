@@ -198,6 +198,27 @@ def test_a_denial_is_asked_again() -> None:
     assert decide(governor).allow
 
 
+def test_a_later_denial_drops_an_allow_that_came_meanwhile() -> None:
+    async def main() -> None:
+        class Slow:
+            revision = "r"
+            asked = 0
+
+            async def decide(self, question: object) -> Decision:
+                self.asked += 1
+                if self.asked == 1:  # while it thinks, another task asks the same and may
+                    assert (await governor.decide(0.0, query())).allow
+                    assert governor.cache.statistics().entries == 1
+                    return Decision(allow=False, revision="r")
+                return YES
+
+        governor = Governor(policy=Slow())
+        assert not (await governor.decide(0.0, query())).allow
+        assert governor.cache.statistics().entries == 0
+
+    trio.run(main)
+
+
 def test_a_kept_decision_shares_nothing_that_can_change() -> None:
     wanted = {"rows": [1]}
     governor = Governor(

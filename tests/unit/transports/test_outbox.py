@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from hypothesis import strategies as st
@@ -143,25 +145,48 @@ async def test_a_line_that_is_sent_away_leaves_no_promise_behind():
 
 
 @pytest.mark.anyio
-async def test_a_deserter_who_was_sent_away_already_takes_nothing_with_him():
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("sent_away", [True, False])
+async def test_a_promise_to_one_who_was_cancelled_in_the_same_step_is_kept_for_others(
+    anyio_backend: str, sent_away: bool
+):
     outbox = Outbox()
     for _ in range(MESSAGES_MAX):
         outbox.put(b"x")
-    async with anyio.create_task_group() as tasks:
-
-        async def stand() -> None:
-            with pytest.raises(WriteTimeout):  # noqa: SIM117
-                with anyio.CancelScope() as scope:
-                    scopes.append(scope)
-                    await outbox.wait_room()
-                raise WriteTimeout("cancelled first")
-
-        scopes: list[anyio.CancelScope] = []
-        tasks.start_soon(stand)
-        await anyio.wait_all_tasks_blocked()
-        outbox.fail_line(lambda: WriteTimeout("not read"))
-        scopes[0].cancel()
+    first, second = (asyncio.ensure_future(outbox.wait_room()) for _ in range(2))
+    await asyncio.sleep(0)
     outbox.advance(1)
+    if sent_away:
+        outbox.fail_line(lambda: WriteTimeout("not read"))
+    first.cancel()  # asyncio cancels a task that was woken already
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    if sent_away:
+        with pytest.raises(WriteTimeout):
+            await second
+    else:
+        async with asyncio.timeout(5):
+            await second
     assert outbox.has_room()
+    outbox.put(b"x")
+    assert not outbox.has_room()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_one_who_is_sent_away_and_cancelled_in_the_same_step_had_no_promise(
+    anyio_backend: str,
+):
+    outbox = Outbox()
+    for _ in range(MESSAGES_MAX):
+        outbox.put(b"x")
+    stander = asyncio.ensure_future(outbox.wait_room())
+    await asyncio.sleep(0)
+    outbox.fail_line(lambda: WriteTimeout("not read"))
+    stander.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stander
+    assert not outbox.has_room()
+    outbox.advance(1)
     outbox.put(b"x")
     assert not outbox.has_room()

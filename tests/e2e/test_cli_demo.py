@@ -1,0 +1,72 @@
+"""``sark demo``: the README's first command line, on both event loops; and it can fail."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sark_trio import AllowAll, AuditLog, BreakerOptions, GatewayClient, Http, Stdio
+from sark_trio.cli.demo import story
+from sark_trio.cli.demo.machinery import OPEN_S, make_client
+from sark_trio.cli.main import main
+from tests.support.cli import Place
+
+#: What the demo promises to show, in its own words.
+SHOWN = (
+    "allowed: three people came back",
+    "nothing was sent",
+    "the table is still there",
+    "the server saw only ['sql']",
+    "no mail address, no card number",
+    "the caller knows that it may have run",
+    "the next call is served",
+    "closed until the fifth failure, then open",
+    "it says how long to wait",
+    "after the wait a probe passes",
+    "and the second one closes it",
+    "no call is running",
+    "no connection is leased",
+    "the child process is gone",
+    "every link holds",
+    "found, and at its record",
+)
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_demo_holds_within_half_a_minute(tmp_path: Path, backend: str) -> None:
+    began = time.monotonic()
+    done = Place(tmp_path).sark("demo", "--backend", backend)
+    assert (done.status, done.err) == (0, "")
+    assert [line for line in SHOWN if f"{line}\n" not in done.out] == []
+    assert done.out.endswith("all as it should be\n")
+    assert time.monotonic() - began < 30
+
+
+def _permissive(folder: Path, url: str) -> GatewayClient:
+    """The demo's client under a policy that forgot to deny."""
+    strict = make_client(folder, url)
+    del strict
+    from sark_trio.cli.demo.machinery import database_server
+
+    return GatewayClient(
+        servers={
+            "database": database_server(folder),
+            "directory": Http(url, breaker=BreakerOptions(open_s=OPEN_S)),
+        },
+        policy=AllowAll(),
+        audit=AuditLog(folder / "permissive"),
+    )
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_demo_without_its_policy_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: str
+) -> None:
+    monkeypatch.setattr(story, "make_client", _permissive)
+    assert main(["demo", "--backend", backend]) == 1
+    out, err = capsys.readouterr()
+    assert err == "    FAILED  expected Denied, but the call succeeded\n"
+    assert "all as it should be" not in out

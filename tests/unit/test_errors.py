@@ -1,0 +1,99 @@
+"""The error tree: what every error carries, and that it survives copying."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+
+import pytest
+
+from sark_trio import errors
+from sark_trio.errors import GatewayError, status_error
+
+ALL = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(kind, GatewayError)
+]
+NEEDED = {"status": 500, "code": -32603}
+
+
+def make(kind: type[GatewayError]) -> GatewayError:
+    wanted = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            names = inspect.signature(base.__init__).parameters
+            wanted |= {name: NEEDED[name] for name in names if name in NEEDED}
+    return kind("what was wrong", **wanted)
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    assert errors.__doc__ is not None
+    drawn = re.findall(r"^[ │]*[├└]── (\w+)", errors.__doc__, re.MULTILINE)
+    assert sorted(["GatewayError", *drawn]) == sorted(kind.__name__ for kind in ALL)
+
+
+def test_the_tree_is_drawn_with_the_right_parents() -> None:
+    assert errors.__doc__ is not None
+    lines = re.findall(r"^    ([ │]*)[├└]── (\w+)", errors.__doc__, re.MULTILINE)
+    path = ["GatewayError"]
+    for indent, name in lines:
+        path[len(indent) // 4 + 1 :] = [name]
+        parent = getattr(errors, path[-2])
+        assert getattr(errors, name).__bases__[0] is parent, name
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_every_error_carries_a_delivery_and_survives_copying(kind: type[GatewayError]) -> None:
+    error = make(kind)
+    assert error.delivery in {"not_sent", "unknown", "answered"}
+    assert error.message == "what was wrong"
+    error.server = "db"
+    error.add_note("a note")
+    for twin in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert type(twin) is kind
+        assert vars(twin) == vars(error)
+        assert str(twin) == str(error)
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_a_timeout_is_also_pythons_timeout(kind: type[GatewayError]) -> None:
+    assert issubclass(kind, TimeoutError) is kind.__name__.endswith(("Timeout",))
+
+
+@pytest.mark.fault(2)
+def test_a_denial_is_also_pythons_permission_error() -> None:
+    assert issubclass(errors.Denied, PermissionError)
+    assert issubclass(errors.PolicyUnavailable, errors.Denied)
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after_s", "kind"),
+    [
+        (401, None, errors.AuthenticationRequired),
+        (403, None, errors.Forbidden),
+        (404, None, errors.HTTPStatusError),
+        (429, None, errors.RateLimited),
+        (429, 3.0, errors.RateLimited),
+        (503, 3.0, errors.RateLimited),
+        (503, None, errors.HTTPStatusError),
+        (500, 3.0, errors.HTTPStatusError),
+    ],
+)
+def test_a_status_has_one_error(
+    status: int, retry_after_s: float | None, kind: type[GatewayError]
+) -> None:
+    error = status_error(status, "no", retry_after_s=retry_after_s)
+    assert type(error) is kind
+    assert error.status == status
+    assert error.retry_after_s == retry_after_s
+    assert error.delivery == "answered"
+
+
+def test_a_configuration_error_says_where() -> None:
+    error = errors.ConfigError("no such key", source="sark.toml", line=3, column=7)
+    assert str(error) == "sark.toml:3:7: no such key"
+    assert str(errors.ConfigError("no such key", source="sark.toml")) == "sark.toml: no such key"
+    assert str(errors.ConfigError("no such key")) == "no such key"
