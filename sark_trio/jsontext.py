@@ -100,21 +100,20 @@ def check_bounds(value: Any, *, depth_max: int = DEPTH_MAX, nodes_max: int = NOD
         below: list[Any] = []
         for item in level:
             kind = type(item)
+            if kind is str or item is None or kind is bool:
+                continue
             if kind is dict:
-                for key in item:
-                    if type(key) is not str:
-                        raise JSONError(f"object key {key!r} is not a string")
-                    plain = plain and key.isascii()
-                below.extend(item.values())
+                plain = _keys_ascii(item) and plain
+                below += item.values()
             elif kind is list or kind is tuple:
-                below.extend(item)
+                below += item
             elif kind is float:
                 if not math.isfinite(item):
                     raise JSONError(f"{item!r} is not a JSON number")
                 plain = False
             elif kind is int:
                 plain = plain and -_SAFE_INTEGER <= item <= _SAFE_INTEGER
-            elif kind is not str and kind is not bool and item is not None:
+            else:
                 raise JSONError(f"{kind.__name__} is not a JSON type")
         nodes += len(level)
         if nodes + len(below) > nodes_max:
@@ -123,6 +122,14 @@ def check_bounds(value: Any, *, depth_max: int = DEPTH_MAX, nodes_max: int = NOD
             return plain
         level = below
     raise JSONError(f"nested deeper than {depth_max} levels")
+
+
+def _keys_ascii(value: dict[Any, Any]) -> bool:
+    try:
+        return "".join(value).isascii()  # one call for all keys: this is a hot path
+    except TypeError:
+        odd = next(key for key in value if not isinstance(key, str))
+        raise JSONError(f"object key {odd!r} is not a string") from None
 
 
 def _encode_sorted(value: Any) -> bytes:

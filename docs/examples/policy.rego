@@ -8,5 +8,5 @@ allow if {
 	input.action == "gateway:tool:invoke"
 	"analyst" in input.user.roles
 	input.tool.name == "get_current_time"
-	startswith(input.arguments.timezone, "Europe/")
+	startswith(input.parameters.timezone, "Europe/")
 }

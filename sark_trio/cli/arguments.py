@@ -23,6 +23,7 @@ def add_call(parser: Parser) -> None:
     parser.add_argument(
         "arguments",
         nargs="*",
+        default=(),
         metavar="KEY=VALUE",
         help="a VALUE that is JSON is taken as such, any other as text; a whole JSON object, "
         "@FILE, or - for standard input will do, too",

@@ -31,9 +31,9 @@ def parse(parser: Parser, words: Sequence[str] | None) -> argparse.Namespace:
     """The options that *words* give; exits with status 2 where they make no sense."""
     options, rest = parser.parse_known_args(words)
     # argparse takes the arguments of a tool in one run; those after an option are left over.
-    takes_more = hasattr(options, "arguments") and not any(one.startswith("-") for one in rest)
-    if rest and not takes_more:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    unknown = [one for one in rest if one.startswith("-") and one != "-"]
+    if unknown or (rest and not hasattr(options, "arguments")):
+        parser.error(f"unrecognized arguments: {' '.join(unknown or rest)}")
     if rest:
         options.arguments = [*options.arguments, *rest]
     return options

@@ -79,7 +79,7 @@ def verifier_of(settings: IdentitySettings, source: str) -> TokenVerifier | None
         return None
     if settings.issuer is None or settings.audience is None:
         raise ConfigError("identity: 'jwks' needs 'issuer' and 'audience'", source=source)
-    remote = settings.jwks.startswith("https://")
+    remote = settings.jwks.startswith(("https://", "http://"))
     try:
         return TokenVerifier(
             keys=JwksUrl(settings.jwks) if remote else read_jwks(Path(settings.jwks)),
@@ -87,7 +87,7 @@ def verifier_of(settings: IdentitySettings, source: str) -> TokenVerifier | None
             audience=settings.audience,
             algorithms=settings.algorithms or _ALGORITHMS,
         )
-    except ValueError as exc:
+    except (ValueError, ConfigError) as exc:
         raise ConfigError(f"identity: {exc}", source=source) from exc
 
 

@@ -256,7 +256,7 @@ def _audit(table: Table, path: Path) -> AuditSettings:
 
 def _identity(table: Table, path: Path) -> IdentitySettings:
     jwks = table.take("jwks", str, None)
-    if jwks is not None and not jwks.startswith("https://"):
+    if jwks is not None and not jwks.startswith(("https://", "http://")):
         jwks = str(path.parent / jwks)
     settings = IdentitySettings(
         jwks=jwks,

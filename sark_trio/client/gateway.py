@@ -26,7 +26,7 @@ from typing import Any, Self, final
 
 import anyio
 from anyio.abc import TaskStatus
-from attrs import frozen
+from attrs import evolve, frozen
 
 from sark_trio.client.call import TIMEOUT_MAX_S, ToolCall
 from sark_trio.client.caller import Caller
@@ -42,6 +42,7 @@ from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
 from sark_trio.governance.pipeline import Governor, Policy, Verdict
 from sark_trio.governance.principal import Principal
+from sark_trio.governance.rego import Rego
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.mcp.messages import Agreed
@@ -50,6 +51,7 @@ from sark_trio.mcp.results import ToolResult
 from sark_trio.net.exchange import Exchange
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
+from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit import AuditLog, AuditStatistics
 
 __all__ = ["ClientStatistics", "GatewayClient"]
@@ -76,6 +78,7 @@ class GatewayClient:
     :param audit: the log, or the directory that it is kept in.
     :param principal: who calls when a call does not say; default: anonymous.
     :param identity: checks tokens for :meth:`authenticate`.
+    :param tls: whom to trust where policy and keys come from; servers have their own.
     :param timeout_s: deadline of a call, retries included; default 30, at most 300.
     :param grace_s: time that running calls get when the client closes; default 5.
     :param breaker: circuit breaker of servers that have none of their own.
@@ -92,6 +95,7 @@ class GatewayClient:
         audit: AuditLog | Path | str,
         principal: Principal | None = None,
         identity: TokenVerifier | None = None,
+        tls: TLSOptions | None = None,
         timeout_s: float = 30.0,
         grace_s: float = 5.0,
         breaker: BreakerOptions | None = None,
@@ -103,16 +107,14 @@ class GatewayClient:
         if not 0 <= grace_s < float("inf"):
             raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
         self._principal = principal or Principal.anonymous()
-        self._identity = identity
-        errands = ConnectionPool(backend=AnyIOBackend())
+        errands = ConnectionPool(backend=AnyIOBackend(), tls=tls)
         exchange = Exchange(errands)
         if identity is not None and isinstance(identity.keys, JwksUrl):
-            identity.keys.exchange = exchange
-        if isinstance(policy, Opa) and policy.exchange is None:
-            policy = policy.bind(exchange)
+            identity = evolve(identity, keys=identity.keys.bind(exchange))
+        self._identity = identity
         self._audit = audit if isinstance(audit, AuditLog) else AuditLog(audit)
         self._caller = Caller(
-            governor=Governor(policy=policy),
+            governor=Governor(policy=_ready(policy, exchange)),
             audit=self._audit,
             timeout_s=timeout_s,
             jitter=jitter,
@@ -306,6 +308,15 @@ class GatewayClient:
             servers={name: one.statistics() for name, one in self._engine.upstreams.items()},
             audit=self._audit.statistics(),
         )
+
+
+def _ready(policy: Policy, exchange: Exchange) -> Policy:
+    """*policy* with what it needs of us: its files read, a way to its server."""
+    if isinstance(policy, Opa) and policy.exchange is None:
+        return policy.bind(exchange)
+    if isinstance(policy, Rego):
+        return policy.load(lambda name: Path(name).read_bytes())
+    return policy
 
 
 def _make(

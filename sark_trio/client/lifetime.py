@@ -25,7 +25,7 @@ import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from attrs import define, field
 
-from sark_trio.errors import WrongTask
+from sark_trio.errors import UsageError, WrongTask
 
 __all__ = ["Lifetime", "collapse"]
 
@@ -46,13 +46,20 @@ class Lifetime:
 
     _run: Callable[..., Awaitable[None]]
     _close: Callable[[], Awaitable[None]]
-    _nursery: TaskGroup | None = None
-    _owner: int = 0
-    _task: asyncio.Task[None] | None = None
+    _entered: bool = field(default=False, init=False)
+    _nursery: TaskGroup | None = field(default=None, init=False)
+    _owner: int = field(default=0, init=False)
+    _task: asyncio.Task[None] | None = field(default=None, init=False)
     _failure: BaseException | None = field(default=None, init=False)
 
     async def enter(self) -> None:
-        """Start the engine and wait until it is ready; raise what kept it from that."""
+        """Start the engine and wait until it is ready; raise what kept it from that.
+
+        :raises UsageError: it was entered before.
+        """
+        if self._entered:
+            raise UsageError("a GatewayClient runs once; make another one")
+        self._entered = True
         if _on_asyncio():
             await self._enter_asyncio()
         else:

@@ -4,15 +4,15 @@
 :class:`Decision`, and that allows only what the laws (2.8) call an allow. Read are a bare boolean,
 or an object (a whole package document will do) with
 
-=========================== ==================================================================
-``allow``                   exactly ``true`` allows
-``deny``                    anything but absent, ``false`` or empty denies, whatever ``allow``
-``filtered_parameters``     absent or ``null``: send as asked; ``{}``: send nothing of it
-``obligations``             see ``governance.obligations``; one that is not understood denies
-``reason``, ``audit_reason`` for the record; never for the model
+============================= ==================================================================
+``allow``                     exactly ``true`` allows
+``deny``                      anything but absent, ``false`` or empty denies, whatever ``allow``
+``filtered_parameters``       absent or ``null``: send as asked; ``{}``: send nothing of it
+``obligations``               see ``governance.obligations``; one that is not understood denies
+``reason``, ``audit_reason``  for the record; never for the model
 ``audit_id``, ``decision_id`` the engine's own name for this decision
-``cache_ttl``               seconds; shortens, never lengthens
-=========================== ==================================================================
+``cache_ttl``                 seconds; shortens, never lengthens
+============================= ==================================================================
 """
 
 from __future__ import annotations

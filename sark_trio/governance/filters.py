@@ -174,9 +174,8 @@ class _Sweep:
             return self._object(value, trail, allow, deny, redact)
         if isinstance(value, list | tuple):
             return self._array(value, trail, allow, deny, redact)
-        # Only something *below* is allowed, and a leaf has nothing below it. A mark stays: it
-        # stands where a container was, and filtering again must not take it.
-        if not allow.ends and value != MARK:
+        # Only something *below* is allowed, and a leaf has nothing below it.
+        if not allow.ends:
             return self._drop(trail)
         return value
 

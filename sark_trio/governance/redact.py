@@ -20,6 +20,7 @@ from sark_trio.governance.paths import MARK, PathSet, compile_paths, fold
 
 __all__ = ["PATTERN_NAMES", "Redacted", "Redactor", "cap_result"]
 
+#: Every kind of finding that a rule may name.
 PATTERN_NAMES: Final = frozenset(PATTERNS)
 #: Names of one rule set; more is a list that wants to be a policy.
 KEYS_MAX: Final = 1_000

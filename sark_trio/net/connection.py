@@ -193,13 +193,9 @@ class Connection:
     def _begin(self, request: Request) -> bytes:
         assert self._ended, "the last exchange has not finished"
         assert self.reusable
+        head = request_head(request)  # first: if it cannot be sent, nothing has begun
         if self.exchanges:
             self._h11.start_next_cycle()
-        try:
-            head = request_head(request)
-        except BaseException:
-            self.reusable = False
-            raise
         self._h11.send(_SHADOW)
         self._h11.send(_SHADOW_END)
         self.exchanges += 1
@@ -227,10 +223,8 @@ class Connection:
                 if start == 0:
                     on_sent()
         except httpcore.WriteTimeout:
-            raise WriteTimeout(
-                f"the server took no bytes for {self._timeouts.write_s:g} s",
-                delivery=self._delivery,
-            ) from None
+            text = f"the server took no bytes for {self._timeouts.write_s:g} s"
+            raise WriteTimeout(text, delivery=self._delivery) from None
         except httpcore.NetworkError as exc:
             if self._delivery == "not_sent":
                 raise self._disconnected(exc) from exc
@@ -281,12 +275,10 @@ class Connection:
             event = self._next_event()
             if isinstance(event, h11.Response):
                 check_framing(event.http_version, event.headers)
-                headers = tuple(event.headers)
-                head = ResponseHead(event.status_code, headers)
+                head = ResponseHead(event.status_code, tuple(event.headers))
                 self._length = int(head.get(b"content-length") or 0)
                 self._decoder = decoder_for(head.get(b"content-encoding"))
-                rest = self._head.take_rest()
-                if rest:
+                if rest := self._head.take_rest():
                     self._take(rest)
                 return head
             if not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
@@ -306,9 +298,8 @@ class Connection:
     async def _receive(self, *, while_writing: bool = False) -> bytes:
         """At least one byte, unless the body may end with the connection."""
         left = self._deadline - anyio.current_time()
-        timeout = min(self._timeouts.read_s, left)
-        if while_writing:
-            timeout = left  # It is not silent, it listens; and the writer has its own limit.
+        # While we write, it is not silent but listens; and the writer has a limit of its own.
+        timeout = left if while_writing else min(self._timeouts.read_s, left)
         try:
             data = await self._stream.read(_READ_BYTES, timeout=max(timeout, 0.0))
         except httpcore.ReadTimeout:

@@ -610,7 +610,7 @@ async def test_bytes_that_trickle_do_not_extend_an_exchange_for_ever() -> None:
         await peer.send(SSE_HEAD)
         while True:
             await peer.send(b"3\r\n:\r\n\r\n")
-            await anyio.sleep(0.01)
+            await checkpoint()
 
     limits = Timeouts(read_s=0.1, exchange_s=0.3)
     async with (

@@ -293,7 +293,6 @@ async def test_a_handshake_that_fails_fails_all_who_wait_and_not_the_next() -> N
     async def script(peer: Peer) -> None:
         received = await peer.receive()
         if next(answers) == 401:
-            await anyio.sleep(0.01)
             await peer.send(response(b"", "401 Unauthorized", WWW_Authenticate="Bearer"))
         else:
             await peer.send(result(received, {"supportedVersions": ["2026-07-28"]}))
@@ -329,8 +328,11 @@ async def test_a_peer_that_is_no_mcp_server_is_a_protocol_error() -> None:
 
 
 async def test_closing_while_connecting_fails_who_waits() -> None:
+    asked = anyio.Event()
+
     async def script(peer: Peer) -> None:
         await peer.receive()
+        asked.set()
         await peer.wait_closed()
 
     errors: list[Any] = []
@@ -348,8 +350,7 @@ async def test_closing_while_connecting_fails_who_waits() -> None:
         open_transport(server.url, timeouts=limits) as transport,
     ):
         group.start_soon(connect, transport)
-        await anyio.wait_all_tasks_blocked()
-        await anyio.sleep(0.05)
+        await asked.wait()
         with anyio.fail_after(6.5):
             await transport.aclose()
     assert len(errors) == 1

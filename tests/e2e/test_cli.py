@@ -92,7 +92,7 @@ def test_arguments_reach_the_tool(place: Place, backend: str, arguments: list[st
     done = place.sark(*words, stdin=json.dumps(ROWS))
     assert (done.status, done.err) == (0, "")
     text = done.json["content"][0]["text"] if "--json" in arguments else done.out
-    assert [row["name"] for row in json.loads(text)][0] == "Ada Lovelace"
+    assert json.loads(text)[0]["name"] == "Ada Lovelace"
 
 
 @pytest.mark.peer("mcp2")

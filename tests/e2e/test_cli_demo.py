@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sark_trio import AllowAll, AuditLog, BreakerOptions, GatewayClient, Http, Stdio
+from sark_trio import AllowAll
 from sark_trio.cli.demo import story
-from sark_trio.cli.demo.machinery import OPEN_S, make_client
+from sark_trio.cli.demo.machinery import make_client
 from sark_trio.cli.main import main
 from tests.support.cli import Place
 
@@ -45,27 +45,11 @@ def test_demo_holds_within_half_a_minute(tmp_path: Path, backend: str) -> None:
     assert time.monotonic() - began < 30
 
 
-def _permissive(folder: Path, url: str) -> GatewayClient:
-    """The demo's client under a policy that forgot to deny."""
-    strict = make_client(folder, url)
-    del strict
-    from sark_trio.cli.demo.machinery import database_server
-
-    return GatewayClient(
-        servers={
-            "database": database_server(folder),
-            "directory": Http(url, breaker=BreakerOptions(open_s=OPEN_S)),
-        },
-        policy=AllowAll(),
-        audit=AuditLog(folder / "permissive"),
-    )
-
-
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_demo_without_its_policy_fails(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: str
 ) -> None:
-    monkeypatch.setattr(story, "make_client", _permissive)
+    monkeypatch.setattr(story, "make_client", partial(make_client, policy=AllowAll()))
     assert main(["demo", "--backend", backend]) == 1
     out, err = capsys.readouterr()
     assert err == "    FAILED  expected Denied, but the call succeeded\n"

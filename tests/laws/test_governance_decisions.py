@@ -261,7 +261,7 @@ _KEYS = [bytes([number]) * 32 for number in range(6)]
 def test_z01_the_cache_answers_only_living_allows_of_this_revision(steps: list[Any]) -> None:
     """A hit is the last allow put for that key, under that revision, within 5 s of asking."""
     cache = DecisionCache(entries_max=4)
-    now = latest = 0.0
+    now, latest = 0.0, float("-inf")
     put: dict[bytes, tuple[float, Decision]] = {}
     seen = None
     for action, key, revision, dt, ttl_s in steps:

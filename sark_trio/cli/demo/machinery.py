@@ -20,6 +20,7 @@ from sark_trio import (
     BreakerOptions,
     GatewayClient,
     Http,
+    PolicyEngine,
     Principal,
     Rego,
     Stdio,
@@ -72,11 +73,14 @@ async def _line(stream: BufferedByteReceiveStream) -> str:
     return (await stream.receive_until(b"\n", 1000)).decode()
 
 
-def make_client(folder: Path, url: str) -> GatewayClient:
-    """The client as an application would make it."""
+def make_client(folder: Path, url: str, policy: PolicyEngine | None = None) -> GatewayClient:
+    """The client as an application would make it.
+
+    :param policy: decides instead of the demo's own.
+    """
     path = folder / "people.db"
     database.create(path)
-    policy = resources.files("sark_trio.cli.demo") / "policy.rego"
+    rego = resources.files("sark_trio.cli.demo") / "policy.rego"
     return GatewayClient(
         servers={
             "database": Stdio(
@@ -86,7 +90,7 @@ def make_client(folder: Path, url: str) -> GatewayClient:
             ),
             "directory": Http(url, breaker=BreakerOptions(open_s=OPEN_S)),
         },
-        policy=Rego(texts={"policy.rego": policy.read_text(encoding="utf-8")}),
+        policy=policy or Rego(texts={"policy.rego": rego.read_text(encoding="utf-8")}),
         audit=AuditLog(folder / "audit", checkpoint_sink=folder / "checkpoints"),
         principal=Principal(id="ada", roles=("analyst",)),
     )

@@ -319,7 +319,8 @@ class Never(httpcore.AsyncNetworkBackend):
         self, host: str, port: int, timeout: float | None = None, *_: Any, **__: Any
     ) -> httpcore.AsyncNetworkStream:
         assert timeout is not None
-        await anyio.sleep(timeout)
+        with anyio.move_on_after(timeout):
+            await anyio.sleep_forever()
         raise httpcore.ConnectTimeout("never")
 
 

@@ -197,7 +197,6 @@ async def test_a_black_hole_is_a_connect_timeout() -> None:
         for filler in fillers:
             filler.setblocking(False)
             filler.connect_ex(listener.getsockname())
-        await anyio.sleep(0.05)
         origin = Origin("http", "127.0.0.1", listener.getsockname()[1])
         with pytest.raises(ConnectTimeout):
             await dial(origin, AnyIOBackend(), TLSOptions(), Timeouts(connect_s=0.1))

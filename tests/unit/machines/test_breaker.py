@@ -51,6 +51,7 @@ def test_the_way_round_with_defaults() -> None:
     assert breaker.settle(34.0, first.permit, Outcome.SUCCESS) is None
     closed = breaker.settle(35.0, second, Outcome.SUCCESS)
     assert closed == Transition(HALF_OPEN, CLOSED, 3, Why.RECOVERED)
+    assert (breaker.state, breaker.generation, breaker.peek(35.0)) == (CLOSED, 3, None)
     assert breaker.next_deadline() is None
 
 

@@ -370,6 +370,20 @@ def test_time_never_goes_back() -> None:
     assert pool.try_lease(0.0, "a") == slot
 
 
+@pytest.mark.parametrize(
+    "event", ["try_lease", "want", "start", "cancel", "dialed", "closed", "tick", "shutdown"]
+)
+def test_every_event_tells_the_time(event: str) -> None:
+    pool = Pool()
+    slot = leased(pool)
+    argument = {"try_lease": ("z",), "want": ("z",), "tick": (), "shutdown": ()}.get(event, (99,))
+    getattr(pool, event)(50.0, *argument)
+    pool.give_back(0.0, slot, clean=True)
+    assert pool.try_lease(79.0, "a") == (None if event == "shutdown" else slot)
+    assert pool._ledger.now == 79.0
+    assert pool._ledger.slots[slot].usable_until == 80.0
+
+
 def slot_in(pool: Pool, state: str) -> int:
     """A slot in that state."""
     if state in {"leased", "idle"}:

@@ -102,7 +102,6 @@ def test_delivery_is_that_of_all_attempts(errors: tuple[GatewayError, ...], deli
     assert step.delivery == surface(step).delivery == delivery
 
 
-@pytest.mark.fault(4, 5)
 def test_an_unsafe_call_that_may_have_happened_is_an_unknown_outcome() -> None:
     cause = ServerDisconnected("gone", server="db", request_id="r", decision_id="d")
     error = surface(given_up(fail(machine(Safety.UNSAFE), cause)))

@@ -74,10 +74,11 @@ def test_equal_options_share_one_context_which_always_verifies(
     context = TLSOptions(ca_data=data).context()
     assert TLSOptions(ca_data=data).context() is context
     assert TLSOptions(ca_data=data).context_nowait() is context
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.check_hostname
-    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert context.keylog_filename is None
+    for each in (context, TLSOptions().context()):
+        assert each.verify_mode is ssl.CERT_REQUIRED
+        assert each.check_hostname
+        assert each.minimum_version >= ssl.TLSVersion.TLSv1_2
+        assert each.keylog_filename is None
     assert TLSOptions().context() is not context
     assert "BEGIN" not in repr(TLSOptions(ca_data=data))
 
