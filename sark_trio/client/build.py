@@ -40,7 +40,7 @@ def client_of(
         )
     return GatewayClient(
         servers=settings.servers,
-        policy=policy_of(settings.policy),
+        policy=policy_of(settings.policy, str(settings.source)),
         audit=log,
         principal=principal or principal_of(settings.identity),
         identity=verifier_of(settings.identity, str(settings.source)),
@@ -49,8 +49,18 @@ def client_of(
     )
 
 
-def policy_of(settings: PolicySettings) -> Policy:
-    """The policy that decides; ``None``, which denies everything, if none is named."""
+def policy_of(settings: PolicySettings, source: str | None = None) -> Policy:
+    """The policy that decides; ``None``, which denies everything, if none is named.
+
+    :param source: the file that the settings are from, for messages.
+    """
+    try:
+        return _policy_of(settings)
+    except ValueError as exc:
+        raise ConfigError(f"policy: {exc}", source=source) from exc
+
+
+def _policy_of(settings: PolicySettings) -> Policy:
     if settings.allow_all:
         return AllowAll()
     if settings.opa is not None:

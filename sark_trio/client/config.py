@@ -142,17 +142,25 @@ def _from_json(root: Table, path: Path) -> Settings:
     key = "mcpServers" if "mcpServers" in root.data or "servers" not in root.data else "servers"
     if key not in root.data:
         raise root.error("no 'mcpServers' in it: not an MCP host's configuration")
-    servers = {check_name(n): _host_server(t) for n, t in root.tables(key).items()}
+    servers = {_name(n, t): _host_server(t) for n, t in root.tables(key).items()}
     return Settings(source=path, servers=servers)
+
+
+def _name(name: str, table: Table) -> str:
+    try:
+        return check_name(name)
+    except ConfigError as exc:
+        raise table.error(exc.message) from exc
 
 
 def _host_server(table: Table) -> Server:
     if "command" in table.data:
         command = (table.take("command", str), *table.strings("args", ()))
-        return Stdio(command, cwd=table.take("cwd", str, None), env=table.mapping("env"))
+        cwd, env = table.take("cwd", str, None), table.mapping("env")
+        return _build(table, Stdio, command, cwd=cwd, env=env)
     for key in ("url", "serverUrl", "httpUrl"):
         if key in table.data:
-            return Http(table.take(key, str), headers=table.mapping("headers"))
+            return _build(table, Http, table.take(key, str), headers=table.mapping("headers"))
     raise table.error("neither 'command' nor 'url'")
 
 
@@ -160,7 +168,7 @@ def _from_toml(root: Table, path: Path) -> Settings:
     client = root.table("client")
     settings = Settings(
         source=path,
-        servers={check_name(n): _server(t, path) for n, t in root.tables("servers").items()},
+        servers={_name(n, t): _server(t, path) for n, t in root.tables("servers").items()},
         policy=_policy(root.table("policy"), path),
         audit=_audit(root.table("audit"), path) if "audit" in root.data else None,
         identity=_identity(root.table("identity"), path),
@@ -219,9 +227,10 @@ def _options(table: Table, key: str, kind: type[_Made]) -> _Made | None:
 
 
 def _tls(table: Table, path: Path) -> TLSOptions:
-    names = ("ca_file", "cert_file", "key_file")
-    files = {name: path.parent / table.take(name, str) for name in names if name in table.data}
-    options = _build(table, TLSOptions, **files)
+    names = ("ca_file", "client_cert_file", "client_key_file")
+    files = {n: str(path.parent / table.take(n, str)) for n in names if n in table.data}
+    pins = table.strings("pins_sha256", ())
+    options = _build(table, TLSOptions, pins_sha256=pins, **files)
     table.finish()
     return options
 

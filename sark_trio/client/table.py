@@ -49,7 +49,7 @@ class Table:
         value = self.data[key]
         kinds = kind if isinstance(kind, tuple) else (kind,)
         if (isinstance(value, bool) and bool not in kinds) or not isinstance(value, kinds):
-            names = " or ".join(_NAMES.get(one, one.__name__) for one in kinds)
+            names = " or ".join(dict.fromkeys(_NAMES.get(one, one.__name__) for one in kinds))
             raise self.error(f"expected {names}, got {value!r}", key)
         return self.expand(value, key) if isinstance(value, str) else value
 

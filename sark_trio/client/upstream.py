@@ -100,7 +100,10 @@ class Upstream:
     _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._transport = _make_transport(self.server, self._on_event)
+        try:
+            self._transport = _make_transport(self.server, self._on_event)
+        except ValueError as exc:
+            raise ConfigError(f"{exc}", source=f"servers.{self.name}") from exc
         self.catalogue = Catalogue(
             self.name,
             fetch=self._list_tools,

@@ -341,7 +341,7 @@ class Reconnector:
             delay_s = backoff(schedule, turn, jitter)
         else:
             asked_s = min(max(self._retry_ms / 1000, RETRY_S_MIN), RETRY_S_MAX)
-            delay_s = min(asked_s * (1 + JITTER * jitter), RETRY_S_MAX)
+            delay_s = asked_s + jitter * min(JITTER * asked_s, RETRY_S_MAX - asked_s)
             if turn > 1:
                 delay_s = max(delay_s, backoff(schedule, turn - 1, jitter))
         if retry_after_s is not None:

@@ -211,6 +211,7 @@ async def test_a_child_that_ignores_eof_gets_the_chance_of_sigterm():
 
 @pytest.mark.law("D1")
 async def test_36_a_stopped_child_can_still_heed_sigterm():
+    """After stop there is no child, even if it was stopped by SIGSTOP before."""
     child = start("sh", "-c", "trap 'exit 6' TERM; echo ready; while :; do sleep 600 & wait; done")
     await line_of(child)
     child.signal_group(signal.SIGSTOP)

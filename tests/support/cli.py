@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,8 @@ class Place:
             cwd=self.folder,
             env={name: value for name, value in env.items() if value is not None},
             text=True,
+            # A shell's background jobs ignore Ctrl-C, and a child inherits that.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
             **{
                 "stdin": subprocess.PIPE,
                 "stdout": subprocess.PIPE,

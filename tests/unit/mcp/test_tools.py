@@ -246,8 +246,9 @@ def test_wide_integers_have_a_fingerprint_of_their_own() -> None:
         schema = {"type": "object", "properties": {"n": {"maximum": value, "x": [1.5, None, True]}}}
         return fingerprint(tool(inputSchema=schema))
 
-    values = [2**63 - 1, 2**63, float(2**63), str(2**63), "i" + str(2**63), 2**53 - 1]
+    values = [2**63 - 1, 2**63 + 1, 2**63, str(2**63), "i" + str(2**63), 2**53 - 1]
     assert len({limited(value) for value in values}) == len(values)
+    assert limited(2**63) == limited(float(2**63))  # one JSON number (RFC 8785, 3.2.2.3)
 
 
 def test_a_string_that_looks_like_a_wide_integer_is_none() -> None:

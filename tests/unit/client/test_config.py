@@ -1,0 +1,274 @@
+"""Configuration files: what they mean, and that every mistake is named and placed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sark_trio import BreakerOptions, Http, RetryConfig, Settings, Stdio, load
+from sark_trio.errors import ConfigError
+
+FULL = """
+[client]
+timeout_s = 12
+grace_s = 1.5
+
+[policy]
+rego = ["policy.rego", "more.rego"]
+data = "facts.json"
+query = "data.mcp.gateway"
+
+[audit]
+directory = "audit"
+fsync = "always"
+checkpoints = "elsewhere/checkpoints"
+
+[identity]
+jwks = "keys.json"
+issuer = "https://issuer.example"
+audience = "gateway"
+algorithms = ["ES256"]
+principal = "ada"
+roles = ["analyst"]
+
+[servers.files]
+command = ["mcp-server-filesystem", "."]
+cwd = "data"
+env = { TOKEN = "${SECRET}" }
+trusted = true
+sensitivity = "high"
+timeout_s = 5
+
+[servers.files.tools.delete]
+sensitivity = "critical"
+sensitive_params = ["password"]
+replay_safe = false
+timeout_s = 2
+
+[servers.files.tools."*"]
+sensitivity = "low"
+
+[servers.db]
+url = "https://db.example/mcp?key=${env:SECRET}"
+headers = { Authorization = "Bearer ${SECRET}" }
+protocol_version = "2025-11-25"
+breaker = { failures = 3, open_s = 10 }
+retry = { attempts = 2 }
+tls = { ca_file = "ca.pem" }
+"""
+ENVIRON = {"SECRET": "hunter2"}
+
+
+def write(folder: Path, text: str | bytes, name: str = "sark.toml") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def read(folder: Path, text: str | bytes, name: str = "sark.toml") -> Settings:
+    return load(write(folder, text, name), environ=ENVIRON)
+
+
+def test_a_whole_file_means_what_it_says(tmp_path: Path) -> None:
+    settings = read(tmp_path, FULL)
+    assert (settings.timeout_s, settings.grace_s) == (12.0, 1.5)
+    assert settings.policy.rego == (tmp_path / "policy.rego", tmp_path / "more.rego")
+    assert settings.policy.data == tmp_path / "facts.json"
+    assert settings.policy.query == "data.mcp.gateway"
+    assert settings.audit is not None
+    assert settings.audit.directory == tmp_path / "audit"
+    assert settings.audit.fsync == "always"
+    assert settings.audit.checkpoints == tmp_path / "elsewhere/checkpoints"
+    assert settings.identity.jwks == str(tmp_path / "keys.json")
+    assert settings.identity.roles == ("analyst",)
+    files, db = settings.servers["files"], settings.servers["db"]
+    assert isinstance(files, Stdio)
+    assert files.command == ("mcp-server-filesystem", ".")
+    assert files.cwd == tmp_path / "data"
+    assert files.env == {"TOKEN": "hunter2"}
+    assert (files.trusted, files.sensitivity, files.timeout_s) == (True, "high", 5.0)
+    assert files.rule("delete").sensitive_params == ("password",)
+    assert files.rule("delete").replay_safe is False
+    assert files.rule("anything").sensitivity == "low"
+    assert isinstance(db, Http)
+    assert db.headers == {"Authorization": "Bearer hunter2"}
+    assert db.address == "https://db.example/mcp"
+    assert db.breaker == BreakerOptions(failures=3, open_s=10)
+    assert db.retry == RetryConfig(attempts=2)
+    assert db.protocol_version == "2025-11-25"
+    assert "hunter2" not in repr(settings).replace("key=hunter2", "")
+
+
+def test_an_empty_file_is_a_client_that_allows_nothing(tmp_path: Path) -> None:
+    settings = read(tmp_path, "")
+    assert settings.servers == {}
+    assert settings.policy.rego == ()
+    assert settings.policy.allow_all is False
+    assert settings.audit is None
+    assert settings.timeout_s == 30.0
+
+
+@pytest.mark.parametrize("key", ["mcpServers", "servers"])
+def test_the_json_of_mcp_hosts_is_read_in_both_spellings(tmp_path: Path, key: str) -> None:
+    document = {
+        key: {
+            "files": {"command": "npx", "args": ["-y", "x"], "env": {"A": "${SECRET}"}, "x": 1},
+            "db": {"url": "https://db.example/mcp", "headers": {"X-Key": "${env:SECRET}"}},
+            "old": {"serverUrl": "http://127.0.0.1:1/mcp"},
+            "older": {"httpUrl": "http://127.0.0.1:2/mcp"},
+        },
+        "theme": "dark",
+    }
+    settings = read(tmp_path, json.dumps(document), "hosts.json")
+    files, db = settings.servers["files"], settings.servers["db"]
+    assert isinstance(files, Stdio)
+    assert files.command == ("npx", "-y", "x")
+    assert files.env == {"A": "hunter2"}
+    assert isinstance(db, Http)
+    assert db.headers == {"X-Key": "hunter2"}
+    assert {"old", "older"} <= set(settings.servers)
+    assert settings.policy.allow_all is False
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
+    assert read(tmp_path, b"\xef\xbb\xbf[client]\ntimeout_s = 3\n").timeout_s == 3.0
+
+
+def test_the_environment_of_the_process_is_the_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SARK_TEST_URL", "https://db.example/mcp")
+    settings = load(write(tmp_path, '[servers.db]\nurl = "${SARK_TEST_URL}"\n'))
+    assert settings.servers["db"].address == "https://db.example/mcp"
+
+
+WRONG: list[tuple[str, str]] = [
+    ("[client]\ntimeout = 3\n", r"client.timeout: unknown key; did you mean 'timeout_s'\?"),
+    ("[clients]\n", "clients: unknown key; did you mean 'client'"),
+    ("[zebra]\n", "zebra: unknown key$"),
+    ('[client]\ntimeout_s = "3"\n', "client.timeout_s: expected a number, got '3'"),
+    ("[client]\ntimeout_s = true\n", "client.timeout_s: expected a number, got True"),
+    ("client = 1\n", "client: expected a table, got 1"),
+    ("servers = 1\n", "servers: expected a table"),
+    ("[servers]\ndb = 1\n", "servers.db: expected a table"),
+    ("[servers.db]\n", "servers.db: needs exactly one of 'url' and 'command'"),
+    ('[servers.db]\nurl = "https://x/"\ncommand = ["x"]\n', "servers.db: needs exactly one"),
+    ("[servers.db]\nurl = 1\n", "servers.db.url: expected a string"),
+    ("[servers.db]\ncommand = []\n", "servers.db: .*program's name"),
+    ("[servers.db]\ncommand = [1]\n", "servers.db.command: expected strings, got 1"),
+    ('[servers.db]\ncommand = ["a\\u0000b"]\n', "servers.db: .*NUL"),
+    ('[servers.db]\nurl = "https://x/"\ntrusted = "yes"\n', "servers.db.trusted: expected true"),
+    ('[servers.db]\nurl = "https://x/"\nsensitivity = "top"\n', "servers.db: .*'top' is not"),
+    ('[servers.db]\nurl = "https://x/"\ntimeout_s = -1\n', "servers.db: .*-1.* positive"),
+    ('[servers.db]\nurl = "https://x/"\nheader = {}\n', "servers.db.header: .*'headers'"),
+    ('[servers.db]\nurl = "https://x/"\nheaders = {a = 1}\n', "servers.db.headers.a: expected"),
+    (
+        '[servers.db]\nurl = "https://x/"\nbreaker = {failure = 3}\n',
+        "servers.db.breaker: .*failure",
+    ),
+    ('[servers.db]\nurl = "https://x/"\nbreaker = {failures = 0}\n', "db.breaker: failures must"),
+    ('[servers.db]\nurl = "https://x/"\nretry = 3\n', "servers.db.retry: expected a table"),
+    ('[servers.db]\nurl = "https://x/"\ntls = {ca = "x"}\n', "servers.db.tls.ca: unknown key"),
+    ('[servers.db]\nurl = "https://x/"\n[servers.db.tools.q]\nsafe = true\n', "tools.q.safe: unk"),
+    ('[servers.db]\nurl = "${NOPE}"\n', "servers.db.url: the environment has no variable NOPE"),
+    ('[servers."a b"]\nurl = "https://x/"\n', "server name 'a b'"),
+    ("[policy]\nallow_all = 1\n", "policy.allow_all: expected true or false"),
+    ('[policy]\nrego = "a"\nopa = "http://x"\n', "policy: needs exactly one of"),
+    ('[policy]\nrego = "a"\nallow_all = true\n', "policy: needs exactly one of"),
+    ("[audit]\n", "audit.directory: missing"),
+    ('[audit]\ndirectory = "a"\nfsnyc = "x"\n', "audit.fsnyc: unknown key; did you mean 'fsync'"),
+    ('[identity]\nissuers = "x"\n', "identity.issuers: .*'issuer'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_mistake_is_named_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(tmp_path, text)
+    assert caught.value.source == str(tmp_path / "sark.toml")
+    assert str(caught.value).startswith(f"{tmp_path / 'sark.toml'}")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "column"),
+    [
+        ("sark.toml", "[client]\ntimeout_s = \n", 2, 13),
+        ("sark.toml", "[client\n", 1, 8),
+        ("hosts.json", '{\n  "mcpServers": {,}\n}', 2, 18),
+    ],
+)
+def test_what_is_no_toml_or_json_is_placed(
+    tmp_path: Path, name: str, text: str, line: int, column: int
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text, name)
+    assert (caught.value.line, caught.value.column) == (line, column)
+    assert str(caught.value).startswith(f"{tmp_path / name}:{line}:{column}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "not a JSON object"),
+        ("{}", "no 'mcpServers'"),
+        ('{"mcpServers": []}', "mcpServers: expected a table"),
+        ('{"mcpServers": {"a": {}}}', "mcpServers.a: neither 'command' nor 'url'"),
+        ('{"mcpServers": {"a": {"command": 1}}}', "mcpServers.a.command: expected a string"),
+        ('{"mcpServers": {"a": {"command": "x", "args": [1]}}}', "mcpServers.a.args: expected"),
+        ('{"mcpServers": {"a": {"command": ""}}}', "mcpServers.a"),
+        ('{"mcpServers": {"a": {"url": "${NOPE}"}}}', "no variable NOPE"),
+        ('{"mcpServers": {"a": {"url": "x"}, "a": {"url": "y"}}}', "a"),
+        ('{"mcpServers": {"../a": {"url": "https://x/"}}}', "server name"),
+    ],
+)
+def test_a_mistake_in_a_hosts_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(tmp_path, text, "hosts.json")
+    assert caught.value.source == str(tmp_path / "hosts.json")
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "nothing.toml")
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path)
+
+
+def test_a_file_that_is_not_text_says_where(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        read(tmp_path, b"a = 1\nb = '\xff'\n")
+    assert caught.value.line == 2
+
+
+def test_a_file_that_is_no_configuration_does_not_fill_memory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        read(tmp_path, b"#" * (4 * 1024 * 1024 + 1))
+
+
+@pytest.mark.parametrize("jwks", ["https://issuer.example/jwks", "http://127.0.0.1:1/jwks"])
+def test_keys_from_a_url_are_no_file(tmp_path: Path, jwks: str) -> None:
+    assert read(tmp_path, f'[identity]\njwks = "{jwks}"\n').identity.jwks == jwks
+
+
+def test_all_options_of_tls_are_known(tmp_path: Path) -> None:
+    text = """
+[servers.db]
+url = "https://x/"
+tls = { ca_file = "ca.pem", client_cert_file = "me.pem", client_key_file = "key.pem" }
+"""
+    server: Any = read(tmp_path, text).servers["db"]
+    assert server.tls.ca_file == str(tmp_path / "ca.pem")
+    assert server.tls.client_cert_file == str(tmp_path / "me.pem")
+    assert server.tls.client_key_file == str(tmp_path / "key.pem")
+
+
+def test_a_certificate_is_pinned_by_its_digest(tmp_path: Path) -> None:
+    text = '[servers.db]\nurl = "https://x/"\ntls = {{ pins_sha256 = "{}" }}\n'
+    server: Any = read(tmp_path, text.format("ab" * 32)).servers["db"]
+    assert server.tls.pins_sha256 == ("ab" * 32,)
+    with pytest.raises(ConfigError, match=r"servers\.db\.tls: a pin must be"):
+        read(tmp_path, text.format("ab"))
