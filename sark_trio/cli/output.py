@@ -31,7 +31,7 @@ EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
 #: What to do about it. No entry: the message itself says so.
 _REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
     (errors.PolicyUnavailable, "`sark policy eval` shows what is wrong with [policy]"),
-    (errors.Denied, "`sark policy eval` shows what the policy says"),
+    (errors.Denied, "`sark audit tail` and `sark policy eval` show the policy's own words"),
     (errors.CircuitOpen, "wait, or see `sark servers --check`"),
     (errors.CallTimeout, "--timeout gives it more time"),
     (errors.OutcomeUnknown, "look at the server before you repeat the call"),

@@ -44,8 +44,14 @@ class Records:
         await self.log.intent(self._call(verdict))
 
     def refusal(self, error: Refused, verdict: Verdict | None) -> None:
-        """The call was refused before anything was sent: this is its only record."""
-        self.log.denied_nowait(self._call(verdict), error.reason)
+        """The call was refused before anything was sent: this is its only record.
+
+        It holds the policy's own words, which no error message does: whoever keeps the policy
+        reads them, and no model.
+        """
+        words = None if verdict is None else verdict.fault or verdict.reason
+        reason = f"{error.reason}: {words}" if words else error.reason
+        self.log.denied_nowait(self._call(verdict), reason)
 
     def attempt(self, number: int, reason: str) -> None:
         """A sending after the first; the intent stands for that one."""

@@ -262,6 +262,8 @@ def _make_transport(server: Server, on_event: Callable[[Notification], None]) ->
             pinned_version=server.protocol_version,
         )
     if isinstance(server, Stdio):
+        if server.protocol_version is not None:
+            raise ValueError("protocol_version: only a server behind a URL can be held to one")
         return StdioTransport(
             server.command,
             cwd=None if server.cwd is None else str(server.cwd),

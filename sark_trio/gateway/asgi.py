@@ -21,6 +21,11 @@ Send = Callable[[Message], Awaitable[None]]
 
 #: For the whole body of a request. Slower ones hold a connection for nothing.
 BODY_S: Final = 30.0
+#: For throwing away the rest of a body that was refused: a caller that still writes when the
+#: connection is closed would lose the reply, too (RFC 9112, section 9.6).
+DISCARD_S: Final = 2.0
+#: Of such a body, in largest bodies.
+_DISCARD_FACTOR: Final = 4
 #: Parameters of one query; the dialect knows three.
 QUERY_FIELDS_MAX: Final = 16
 #: Two of one of these would let a proxy and this server disagree on what was asked.
@@ -86,6 +91,8 @@ class Request:
     query_string: bytes
     headers: Mapping[str, str]
     scheme: str
+    #: A header that stands twice and must not.
+    doubled: str | None
     _receive: Receive
     _body_bytes_max: int
     #: Whether the body has been read to its end.
@@ -93,15 +100,13 @@ class Request:
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, body_bytes_max: int) -> Request:
-        """The request in *scope*.
-
-        :raises Refused: a header that must be single stands twice.
-        """
+        """The request in *scope*."""
         headers: dict[str, str] = {}
+        doubled = None
         for raw_name, raw_value in scope["headers"]:
             name = raw_name.decode("latin-1").lower()
             if name in headers and name in _SINGLE:
-                raise Refused(400, "invalid_request", f"header {name} stands twice")
+                doubled = name
             value = raw_value.decode("latin-1")
             headers[name] = f"{headers[name]}, {value}" if name in headers else value
         raw_path = scope.get("raw_path") or scope["path"].encode()
@@ -112,6 +117,7 @@ class Request:
             query_string=scope.get("query_string", b""),
             headers=headers,
             scheme=scope.get("scheme", "http"),
+            doubled=doubled,
             receive=receive,
             body_bytes_max=body_bytes_max,
         )
@@ -134,6 +140,12 @@ class Request:
         if len(query) != len(pairs):
             raise Refused(400, "invalid_request", "a parameter stands twice in the query")
         return query
+
+    @property
+    def unread(self) -> bool:
+        """Whether it has a body that nobody has read to its end."""
+        length = self.headers.get("content-length", "0")
+        return not self.consumed and (length != "0" or "transfer-encoding" in self.headers)
 
     @property
     def content_type(self) -> str:
@@ -170,6 +182,15 @@ class Request:
         if not self.consumed:
             raise Refused(408, "timeout", f"the body took longer than {BODY_S:g} s")
         return bytes(pieces)
+
+    async def discard(self) -> None:
+        """Throw the rest of the body away, as far as that is worth it."""
+        room = _DISCARD_FACTOR * self._body_bytes_max
+        with anyio.move_on_after(DISCARD_S):
+            while self.unread and room > 0:
+                message = await self._receive()
+                room -= len(message.get("body", b""))
+                self.consumed = not message.get("more_body", False)
 
     async def gone(self) -> None:
         """Wait until the caller has gone away; what it still sends is thrown away."""

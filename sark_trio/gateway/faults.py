@@ -86,7 +86,7 @@ class Fault:
 
 
 class Refused(Exception):
-    """This room refuses a request before the client hears of it."""
+    """A request that is refused in this room, before the client hears of it."""
 
     def __init__(
         self,

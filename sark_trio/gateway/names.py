@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from sark_trio.client.listing import ToolInfo
 
-__all__ = ["definition", "expose", "resolve", "unmirrored"]
+__all__ = ["candidates", "definition", "expose", "resolve", "unmirrored"]
 
 _JOINT: Final = "__"
 #: MCP 2026-07-28, "Tool Names".
@@ -17,18 +17,22 @@ _MIRRORED: Final = "x-mcp-header"
 _DROPPED: Final = frozenset({"execution"})
 
 
-def resolve(name: str, servers: Collection[str]) -> tuple[str, str] | None:
-    """Server and tool that the exposed *name* stands for; ``None`` if it stands for none.
+def candidates(name: str) -> Iterator[tuple[str, str]]:
+    """Every server and tool that the exposed *name* can be read as, the longest server first.
 
-    Both names may hold ``__`` themselves. The longest name of a server that fits counts, always.
+    Both names may hold ``__`` themselves. The first one whose server exists counts, always.
     """
     at = name.rfind(_JOINT)
     while at > 0:
         server, tool = name[:at], name[at + len(_JOINT) :]
-        if tool and server in servers:
-            return server, tool
+        if tool:
+            yield server, tool
         at = name.rfind(_JOINT, 0, at + 1)
-    return None
+
+
+def resolve(name: str, servers: Collection[str]) -> tuple[str, str] | None:
+    """Server and tool that the exposed *name* stands for; ``None`` if it stands for none."""
+    return next((found for found in candidates(name) if found[0] in servers), None)
 
 
 def expose(server: str, tool: str, servers: Collection[str]) -> str | None:

@@ -17,13 +17,14 @@ or an object (a whole package document will do) with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, final
 
-from attrs import evolve, field, frozen
-from attrs.validators import instance_of
+from attrs import Attribute, evolve, field, frozen
+from attrs.validators import deep_iterable, instance_of, optional
 
-from sark_trio.governance.obligations import Obligation, parse_obligations
+from sark_trio.governance.obligations import OBLIGATIONS, Obligation, parse_obligations
 
 __all__ = ["SENSITIVITY_TTL_S", "Decision", "decode_decision", "no_decision"]
 
@@ -42,10 +43,22 @@ SENSITIVITY_TTL_S: Final[Mapping[str | None, float]] = {
 }
 
 
+_TEXT: Final = optional(instance_of(str))
+
+
+def _check_ttl(_: object, attribute: Attribute[Any], value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+
+
 @final
 @frozen(kw_only=True)
 class Decision:
     """What a policy said. ``allow=False`` with ``fault`` set: it said nothing that counts.
+
+    Checked when it is made: an application's own engine that errs in a type has not decided.
 
     :param arguments: the arguments to send instead; ``None`` for those that were asked about.
     :param obligations: what must be done for the allow to stand.
@@ -53,16 +66,23 @@ class Decision:
     :param ttl_s: seconds for which the policy lets it be kept; ``None`` if it did not say.
     :param revision: what the policy was when it said so.
     :param fault: why the answer could not be read.
+    :raises TypeError: a member is of another type; an obligation is none of ours.
     """
 
     allow: bool = field(validator=instance_of(bool))
-    reason: str = ""
-    arguments: Mapping[str, Any] | None = field(default=None, repr=False)
-    obligations: tuple[Obligation, ...] = ()
-    decision_id: str | None = None
-    ttl_s: float | None = None
-    revision: str | None = None
-    fault: str | None = None
+    reason: str = field(default="", validator=instance_of(str))
+    arguments: Mapping[str, Any] | None = field(
+        default=None,
+        repr=False,
+        validator=optional(instance_of(Mapping)),  # type: ignore[type-abstract]
+    )
+    obligations: tuple[Obligation, ...] = field(
+        default=(), validator=deep_iterable(instance_of(OBLIGATIONS), instance_of(tuple))
+    )
+    decision_id: str | None = field(default=None, validator=_TEXT)
+    ttl_s: float | None = field(default=None, validator=_check_ttl)
+    revision: str | None = field(default=None, validator=_TEXT)
+    fault: str | None = field(default=None, validator=_TEXT)
 
 
 def no_decision(fault: str, *, reason: str, revision: str | None = None) -> Decision:

@@ -22,6 +22,7 @@ from attrs.validators import and_, ge, gt, le
 
 from sark_trio import errors, jsontext
 from sark_trio.governance.principal import Principal
+from sark_trio.machines.deadline import TIME_S_MAX
 
 __all__ = ["FetchKeys", "TokenVerifier"]
 
@@ -31,6 +32,8 @@ FetchKeys = Callable[[], Awaitable[Mapping[str, Any]]]
 TOKEN_CHARS_MAX: Final = 16_384
 #: Keys of one set; issuers publish two or three.
 KEYS_MAX: Final = 100
+#: Bytes of an RSA modulus (RFC 7518 section 3.3: 2048 bits or more).
+MODULUS_BYTES_MIN: Final = 256
 #: Bytes of an HMAC secret (RFC 7518 section 3.2: at least the hash's size).
 SECRET_BYTES_MIN: Final = 32
 
@@ -165,9 +168,7 @@ class TokenVerifier:
     def _check_times(self, claims: Mapping[str, Any], now_wall: float) -> None:
         times = {name: claims.get(name) for name in ("exp", "nbf", "iat")}
         for value in times.values():
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int | float)
-            ):
+            if value is not None and not _is_time(value):
                 raise _denied("token_claims", "a time in the token is not a number")
         expires = times["exp"]
         if expires is None or now_wall >= expires + self.leeway_s:
@@ -188,6 +189,12 @@ class TokenVerifier:
         return fitting[0] if len(fitting) == 1 else None
 
 
+def _is_time(value: object) -> bool:
+    """A number of seconds that can be reckoned with: an integer may be too long for a double."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and -TIME_S_MAX < value < TIME_S_MAX  # type: ignore[operator]
+
+
 def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     kind, curves = _ALGORITHMS[algorithm]
     return (
@@ -201,6 +208,8 @@ def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
 def _usable(jwks: object, algorithms: frozenset[str]) -> tuple[Mapping[str, Any], ...]:
     """The keys of a set that can verify; those of unknown kinds are left out (RFC 7517, 5).
 
+    So are RSA keys that are too short: issuers keep old ones beside the new.
+
     :raises errors.ConfigError: no key set, no usable key, or a secret that can be guessed.
     """
     keys = jwks.get("keys") if isinstance(jwks, Mapping) else None
@@ -209,7 +218,9 @@ def _usable(jwks: object, algorithms: frozenset[str]) -> tuple[Mapping[str, Any]
     usable = tuple(
         key
         for key in keys
-        if isinstance(key, Mapping) and any(_fits(key, name) for name in algorithms)
+        if isinstance(key, Mapping)
+        and any(_fits(key, name) for name in algorithms)
+        and not (key["kty"] == "RSA" and len(_bytes(str(key.get("n")))) < MODULUS_BYTES_MIN)
     )
     for key in usable:
         if key["kty"] == "oct" and len(_bytes(str(key.get("k")))) < SECRET_BYTES_MIN:

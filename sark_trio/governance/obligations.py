@@ -17,6 +17,7 @@ from sark_trio.governance.filters import Filtered, ParameterFilter
 from sark_trio.governance.redact import Redacted, Redactor, cap_result
 
 __all__ = [
+    "OBLIGATIONS",
     "LimitResult",
     "Obligation",
     "RedactResult",
@@ -60,6 +61,8 @@ class LimitResult:
 
 
 Obligation = RedactResult | StripParameters | LimitResult
+#: The same, to check at run time.
+OBLIGATIONS: Final = (RedactResult, StripParameters, LimitResult)
 
 
 def _redact(members: dict[str, Any]) -> RedactResult:

@@ -8,6 +8,7 @@ send. Whatever goes wrong on the way is a no:
 no policy configured                :class:`~sark_trio.errors.PolicyUnavailable`
 policy says no                      denied
 policy raises, times out, is absurd :class:`~sark_trio.errors.PolicyUnavailable`
+policy changes what it is shown     :class:`~sark_trio.errors.PolicyUnavailable`
 policy's arguments are no subset    :class:`~sark_trio.errors.PolicyUnavailable`, ``widened``
 arguments that can not be sent      :class:`~sark_trio.errors.InvalidArguments`, raised
 cancellation                        passes through, nothing is kept
@@ -237,16 +238,17 @@ class Governor:
     async def _ask(self, now: float, question: Question) -> tuple[Decision, float, bool]:
         """The decision, when it ends, and whether it was kept from an earlier question."""
         engine, key = self.policy, question.key
-        kept = self.cache.get(now, key, engine.revision)
-        if kept is not None:
-            return *kept, True
         try:
+            kept = self.cache.get(now, key, engine.revision)
+            if kept is not None:
+                return *kept, True
             decision: object = await engine.decide(question)
         except Exception as exc:  # noqa: BLE001 (an application's own policy may raise anything)
-            fault = f"the policy raised {type(exc).__name__}"
-            decision = no_decision(fault, reason="policy_error", revision=engine.revision)
+            decision = no_decision(f"the policy raised {type(exc).__name__}", reason="policy_error")
         if not isinstance(decision, Decision):
             decision = no_decision("the policy answered no Decision", reason="malformed")
+        elif decision.allow and not question.is_intact():
+            decision = no_decision("the policy changed the arguments", reason="malformed")
         if engine is not self.policy:
             return decision, now, False
         if not decision.allow:

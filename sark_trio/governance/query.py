@@ -128,6 +128,13 @@ class Question:
             ) from None
         return cls(query, arguments, encoded)
 
+    def is_intact(self) -> bool:
+        """Whether the arguments still are those that were encoded: an engine gets to see them."""
+        try:
+            return jsontext.canonical(self.query.arguments) == self.arguments
+        except jsontext.JSONError:
+            return False
+
     @property
     def key(self) -> bytes:
         """SHA-256 of the whole input: 32 bytes, however large the arguments are."""

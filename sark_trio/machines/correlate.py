@@ -217,6 +217,7 @@ class Correlator(Generic[W]):
         assert len(self._pending) <= self.pending_max
         assert len(self._cancelled_ids) <= CANCELLED_MAX
         assert all(self._last_id_before < known <= self._last_id for known in self._pending)
+        assert all(known > self._last_id_before for known in self._cancelled_ids)
         assert list(self._pending) == sorted(self._pending)
         assert not self._pending.keys() & self._cancelled_ids.keys()
         assert not (self._closed and self._pending)

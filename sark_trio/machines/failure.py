@@ -215,7 +215,7 @@ def safety_of(
     :param override: the operator's own word; it beats the hints in both directions.
     """
     if override is not None:
-        return Safety.SAFE if override else Safety.UNSAFE
+        return Safety.SAFE if override is True else Safety.UNSAFE
     # `is True`: a peer may send anything, and only that says yes.
     hinted = read_only_hint is True or idempotent_hint is True
     return Safety.SAFE if trusted and hinted else Safety.UNSAFE

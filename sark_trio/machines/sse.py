@@ -116,7 +116,7 @@ class SSEParser:
         if self._too_large is not None:
             return out
         if self._start is not None:
-            chunk = self._without_bom(chunk)
+            chunk = self._without_bom(self._start + chunk)
         if not chunk:
             return out
         # A CR ends its line at once: to wait for a LF would delay the event by a whole read.
@@ -146,10 +146,9 @@ class SSEParser:
         assert len(self._data or b"") <= self.event_bytes_max - self._left
         assert not (self.finished and self.held_bytes)
 
-    def _without_bom(self, chunk: bytes) -> bytes:
+    def _without_bom(self, start: bytes) -> bytes:
         # Section 9.2.5: one leading BOM is ignored. It may come in pieces.
-        start = (self._start or b"") + chunk
-        if len(start) < len(BOM_UTF8) and BOM_UTF8.startswith(start):
+        if BOM_UTF8.startswith(start):
             self._start = start
             return b""
         self._start = None

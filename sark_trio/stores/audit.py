@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -98,7 +99,8 @@ class AuditLog:
     :param signer: signs a checkpoint's body, such as ``Ed25519PrivateKey.sign``.
     :param hmac_key: key of this deployment for :meth:`reference` and :meth:`digest`; without
         one, references of different runs can not be compared.
-    :param on_alarm: told in one sentence when the log fails, stalls or loses something.
+    :param on_alarm: told in one sentence when the log fails, stalls or loses something; what
+        it raises is forgotten.
     :param files: the operations on files.
     :param wall_clock: the time that records are stamped with, RFC 3339.
     """
@@ -144,8 +146,8 @@ class AuditLog:
             directory=self.directory, files=self.files, sync_each=self.fsync == "always"
         )
         place = LogDirectory(path=self.directory, files=self.files, segments=segments)
-        disk.start()
         try:
+            disk.start()
             opened = await disk.call(partial(place.open, secrets.token_hex(16)))
             self._in_doubt = opened.in_doubt
             await self._run(self._new_ledger(opened, disk, segments), opened, task_status)
@@ -320,6 +322,11 @@ class AuditLog:
             decision_id=call.decision_id,
         )
 
+    def _alarm(self, sentence: str) -> None:
+        # An application's own code: it must not take the log, and every call with it, down.
+        with suppress(Exception):
+            self.on_alarm(sentence)
+
     def _new_ledger(self, opened: Opened, disk: DiskThread, segments: SegmentWriter) -> Ledger:
         commit = GroupCommit(
             disk=disk,
@@ -327,11 +334,11 @@ class AuditLog:
             records_max=self.queue_records_max,
             bytes_max=self.queue_bytes_max,
             sync_interval_s=self.fsync_interval_s if self.fsync == "interval" else math.inf,
-            alarm=self.on_alarm,
+            alarm=self._alarm,
         )
         feed = self.checkpoint_sink and CheckpointFeed(
             sink=self.checkpoint_sink,
-            alarm=self.on_alarm,
+            alarm=self._alarm,
             interval_s=self.checkpoint_interval_s,
             signer=self.signer,
         )

@@ -17,6 +17,8 @@ import anyio
 import anyio.lowlevel
 from attrs import define, field
 
+from sark_trio.errors import AuditError
+
 __all__ = ["DiskThread", "in_thread"]
 
 T = TypeVar("T")
@@ -42,15 +44,26 @@ class DiskThread:
     _ear: socket.socket | None = field(default=None, init=False)
 
     def start(self) -> None:
-        """Start the thread."""
-        if not self.inline:
-            self._ear, bell = socket.socketpair()
-            self._ear.setblocking(False)
-            # A daemon: a disk that hangs must not keep the interpreter from ending.
-            thread = threading.Thread(
-                target=self._work, args=(bell,), name="sark-audit", daemon=True
-            )
+        """Start the thread.
+
+        :raises AuditError: there is no thread or no descriptor left; nothing was started.
+        """
+        if self.inline:
+            return
+        try:
+            ear, bell = socket.socketpair()
+        except OSError as exc:
+            raise AuditError(f"the audit log's thread can not be reached: {exc}") from exc
+        ear.setblocking(False)
+        # A daemon: a disk that hangs must not keep the interpreter from ending.
+        thread = threading.Thread(target=self._work, args=(bell,), name="sark-audit", daemon=True)
+        try:
             thread.start()
+        except RuntimeError as exc:
+            ear.close()
+            bell.close()
+            raise AuditError(f"the audit log's thread can not be started: {exc}") from exc
+        self._ear = ear
 
     async def call(self, job: Callable[[], T]) -> T:
         """Run *job* in the thread and return what it returns, or raise what it raises.

@@ -23,6 +23,8 @@ __all__ = ["CheckpointFeed", "CheckpointSink", "FileSink", "as_sink"]
 #: Keeps a checkpoint. It is called with one at a time and tried again with the next.
 CheckpointSink = Callable[[Checkpoint], Awaitable[None]]
 
+#: No line of ours is longer: with its signature a checkpoint has some 500 bytes.
+LINE_BYTES_MAX = 65_536
 #: A sink that takes longer is given up, this once.
 SINK_TIMEOUT_S = 10.0
 
@@ -43,12 +45,27 @@ class FileSink:
         await in_thread(partial(self._append, checkpoint.line()))
 
     def _append(self, line: bytes) -> None:
-        fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            os.write(fd, line)
+            _cut_torn_end(fd)
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _cut_torn_end(fd: int) -> None:
+    """Cut a last line without its end: a crash or a full disk left it, and it kept nothing.
+
+    Appended to, it would become one line with the next checkpoint, and no checkpoint at all.
+    """
+    size = os.fstat(fd).st_size
+    start = max(0, size - LINE_BYTES_MAX)
+    end = start + os.pread(fd, size - start, start).rfind(b"\n") + 1
+    if end < size and (end > start or start == 0):
+        os.ftruncate(fd, end)
 
 
 def as_sink(value: CheckpointSink | str | os.PathLike[str] | None) -> CheckpointSink | None:

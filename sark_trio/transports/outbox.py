@@ -94,7 +94,7 @@ class Outbox:
                 del self._line[turn]
             elif turn.error is None:
                 self._promised -= 1
-            self._call()
+            self.call_next()
             raise
         if turn.error is not None:
             raise turn.error
@@ -127,7 +127,7 @@ class Outbox:
             return False
         del self._queue[entry]
         self._bytes -= len(entry.data)
-        self._call()
+        self.call_next()
         return True
 
     async def wait_entry(self) -> None:
@@ -155,7 +155,7 @@ class Outbox:
             count -= len(entry.data)
             del self._queue[entry]
         if self._line:
-            self._call()
+            self.call_next()
 
     def fail_line(self, error: Callable[[], GatewayError]) -> None:
         """Send everybody in line away with an *error* of their own."""
@@ -164,11 +164,12 @@ class Outbox:
             turn.error = error()
             turn.called.set()
 
-    def _fits(self) -> bool:
-        return len(self._queue) + self._promised < MESSAGES_MAX and self._bytes < BYTES_MAX
-
-    def _call(self) -> None:
+    def call_next(self) -> None:
+        """Hand on what room there is: whoever got some and does not :meth:`put` says so."""
         while self._line and self._fits():
             turn, _ = self._line.popitem(last=False)
             self._promised += 1
             turn.called.set()
+
+    def _fits(self) -> bool:
+        return len(self._queue) + self._promised < MESSAGES_MAX and self._bytes < BYTES_MAX

@@ -131,8 +131,8 @@ class Session:
         await checkpoint_if_cancelled()
         await self._wait_room()
         call = Call(method, on_notification)
-        call_id = self._board.open(call, anyio.current_time())
         try:
+            call_id = self._board.open(call, anyio.current_time())
             meta = request_meta(
                 agreed.version,
                 client_info=self.client_info,
@@ -175,8 +175,9 @@ class Session:
         :raises InvalidArguments: it cannot be sent as it is.
         :raises TransportError: the session is over.
         """
+        data = self._frame(codec.encode_notification(method, params))
         await self._wait_room()
-        self._outbox.put(self._frame(codec.encode_notification(method, params)))
+        self._outbox.put(data)
 
     def condemn(self, verdict: Verdict, grace_s: tuple[float, float] = GRACE_S) -> None:
         """End the session: settle every call now, and let :meth:`run` end the process.

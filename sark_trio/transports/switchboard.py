@@ -121,9 +121,10 @@ class Switchboard:
 
         Bytes that did not begin to go out are taken back. A late answer is dropped.
         """
-        if self.calls.cancel(call.id) is None or call.entry is None:
-            return
-        if not self.outbox.withdraw(call.entry) and reason is not None:
+        pending = self.calls.cancel(call.id)
+        if call.entry is None:
+            self.outbox.call_next()  # it had room, and did not use it
+        elif pending is not None and not self.outbox.withdraw(call.entry) and reason is not None:
             params = {"requestId": call.id, "reason": reason}
             self._put(codec.encode_notification(_CANCELLED, params))
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -349,6 +352,67 @@ async def test_a_sink_that_fails_is_an_alarm_and_no_more(tmp_path: Path) -> None
         await log.intent(call("b"))
     assert log.statistics().checkpoint_failures == len(alarms) > 0
     assert "disk on fire" in alarms[0]
+
+
+async def test_an_alarm_that_raises_is_forgotten(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def alarm(sentence: str) -> None:
+        told.append(sentence)
+        raise RuntimeError("the pager is down")
+
+    async def sink(_: object) -> None:
+        raise OSError("elsewhere is down")
+
+    async with open_log(
+        tmp_path, checkpoint_sink=sink, checkpoint_records=1, on_alarm=alarm
+    ) as log:
+        for number in range(5):
+            await log.intent(call(str(number)))
+        assert log.unavailable is None
+    assert told
+    assert verify_directory(tmp_path).ok
+
+
+async def test_a_log_without_a_thread_says_so_and_can_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    log = AuditLog(tmp_path)
+    with pytest.raises(AuditError, match="can't start new thread"):
+        await log.run()
+    with anyio.fail_after(1):
+        await log.aclose()
+
+
+async def test_a_log_without_descriptors_says_so_and_can_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socketpair", refuse)
+    log = AuditLog(tmp_path)
+    with pytest.raises(AuditError, match="Too many open files"):
+        await log.run()
+    with anyio.fail_after(1):
+        await log.aclose()
+
+
+async def test_a_torn_checkpoint_does_not_spoil_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoints"
+    for torn in (b"", b'{"log_id":"half', b"\n".join([b'{"log_id":"half']), b"x" * 70_000):
+        kept = path.read_bytes() if path.exists() else b""
+        with path.open("ab") as file:
+            file.write(torn)
+        async with open_log(tmp_path / "log", checkpoint_sink=path) as log:
+            await log.intent(call("a" + str(len(kept))))
+        assert path.read_bytes().startswith(kept)
+        if len(torn) < 70_000:
+            assert verify_directory(tmp_path / "log", path).ok
 
 
 async def test_reading_what_is_not_there(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ MISTAKES = [
     ("tools db --config latin1.toml", 2, "latin1.toml:1: not UTF-8"),
     ("tools db --config unknown.toml", 2, "servers.a.timeout: unknown key; did you mean"),
     ("tools db --config variable.toml", 2, "the environment has no variable SARK_NOWHERE"),
-    ("tools a --config url.toml --allow-all", 2, "url.toml: a server URL must be"),
+    ("tools a --config url.toml --allow-all", 2, "servers.a: a server URL must be"),
     ("tools db --policy broken.rego", 2, "broken.rego:4:1"),
     ("tools db --policy missing.rego", 2, "missing.rego: can"),
     ("call a x --config programs.toml --allow-all", 4, "'no-such-program' was not found on PATH"),

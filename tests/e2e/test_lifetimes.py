@@ -17,7 +17,7 @@ import anyio
 import pytest
 import trio
 
-from sark_trio import AllowAll, GatewayClient, Stdio
+from sark_trio import AllowAll, AuditLog, GatewayClient, Stdio
 from sark_trio.errors import (
     AuditError,
     ClientClosed,
@@ -27,6 +27,7 @@ from sark_trio.errors import (
     UsageError,
     WrongTask,
 )
+from tests.support.audit_disk import MemoryDisk
 from tests.support.client import check_log, outcomes
 from tests.support.http_servers import no_leaked_descriptors
 from tests.support.peers import http_server, peer, stdio_server
@@ -432,9 +433,12 @@ async def test_a_server_process_does_not_inherit_our_secrets(
             assert result.text == value
 
 
-async def test_http_connections_are_gone_when_the_client_is(tmp_path: Path) -> None:
+async def test_http_connections_are_gone_when_the_client_is() -> None:
     with http_server("everything-mcp2") as url, no_leaked_descriptors():
-        async with make(tmp_path, servers={"plain": url}) as client:
+        # The thread of a log on disk closes its end of a socket pair when it gets to it.
+        log = AuditLog("log", files=MemoryDisk())
+        options: dict[str, Any] = {"servers": {"plain": url}, "policy": AllowAll()}
+        async with GatewayClient(audit=log, **options) as client:
             await client.invoke_tool("plain", "add", {"a": 1, "b": 2})
             pool = client.statistics().servers["plain"].wire.details["pool"]
             assert pool["idle"] >= 1

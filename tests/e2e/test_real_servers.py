@@ -118,17 +118,14 @@ async def test_progress_arrives_while_the_call_runs(
     known: tuple[Kind, Server], tmp_path: Path
 ) -> None:
     kind, server = known
-    if not kind.progress:
-        pytest.skip("a JSON answer has no room for progress")
     seen: list[Progress] = []
     async with client_of(server, tmp_path) as client:
         arguments = {"seconds": 0.1, "steps": 3}
         result = await client.invoke_tool("peer", "slow", arguments, on_progress=seen.append)
     assert result.text == "slept 0.1"
+    steps = [1, 2, 3] if kind.progress else []
     assert [(one.progress, one.total, one.message) for one in seen] == [
-        (1, 3, "step 1"),
-        (2, 3, "step 2"),
-        (3, 3, "step 3"),
+        (step, 3, f"step {step}") for step in steps
     ]
 
 
@@ -168,7 +165,7 @@ async def test_a_deadline_passes_and_the_server_goes_on_serving(
         with pytest.raises(TimeoutError) as caught:
             await client.invoke_tool("peer", "slow", {"seconds": 30, "steps": 1}, timeout_s=0.3)
         # The server is told, which takes a second at most.
-        assert 0.3 <= anyio.current_time() - began < 1.6
+        assert 0.3 <= anyio.current_time() - began < 2.5
         assert isinstance(caught.value, CallTimeout)
         assert (caught.value.phase, caught.value.delivery) == ("answer", "unknown")
         assert (await client.invoke_tool("peer", "echo", {"text": "still here"})).text

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -111,8 +111,10 @@ class Place:
                 until = time.monotonic() + TIMEOUT_S
                 while self.intents() == seen:
                     assert time.monotonic() < until, "no intent was recorded"
-                    assert process.poll() is None, process.communicate()
-                    time.sleep(POLL_S)  # another program's progress has no clock of ours
+                    # Another program's progress has no clock of ours to advance.
+                    with suppress(subprocess.TimeoutExpired):
+                        process.wait(POLL_S)
+                        raise AssertionError(process.communicate())
                 yield process
             finally:
                 process.kill()

@@ -60,6 +60,7 @@ BASE_DEPENDENCIES = frozenset({"anyio", "attrs", "h11", "httpcore", "msgspec"})
 EXTRAS: Mapping[str, frozenset[str]] = {
     "regorus": frozenset({"governance/rego.py"}),
     "joserfc": frozenset({"governance/jwt.py"}),
+    "hypercorn": frozenset({"gateway/serve.py"}),
     "uvloop": frozenset({"cli/main.py"}),
 }
 #: (file, module): why this one import breaks the rule for its room.

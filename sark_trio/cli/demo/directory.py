@@ -42,7 +42,7 @@ TOOLS: dict[str, tuple[Json, Tool]] = {
 }
 
 
-class Server(ThreadingHTTPServer):
+class _Server(ThreadingHTTPServer):
     """The listener and its health."""
 
     daemon_threads = True
@@ -55,11 +55,11 @@ class Server(ThreadingHTTPServer):
         """A client that went away is no news."""
 
 
-class Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
-    server: Server
+    server: _Server
 
     def do_POST(self) -> None:
         """One JSON-RPC message."""
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     """Serve until standard input is closed."""
-    server = Server(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), _Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"http://127.0.0.1:{server.server_port}/mcp", flush=True)
     for line in sys.stdin:

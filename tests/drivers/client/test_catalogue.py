@@ -261,6 +261,20 @@ async def test_a_bad_tool_costs_itself_and_says_why_when_it_is_called(
             await client.invoke_tool("desk", "odd")
 
 
+@pytest.mark.parametrize(
+    "page", [{}, {"tools": None}, {"tools": {}}, {"tools": [], "nextCursor": 5}]
+)
+async def test_a_page_that_is_none_is_an_error_and_not_kept(
+    autojump_clock: MockClock, page: dict[str, Any]
+) -> None:
+    server = desk(list_script=[page])
+    async with open_client(server) as client:
+        with pytest.raises(ProtocolError):
+            await client.invoke_tool("desk", "echo")
+        assert client.statistics().servers["desk"].state == "running"
+        await client.invoke_tool("desk", "echo")
+
+
 async def test_after_a_disconnection_every_call_says_so_at_once(
     autojump_clock: MockClock,
 ) -> None:

@@ -167,15 +167,23 @@ async def test_tasks_may_connect_and_disconnect_in_any_order(autojump_clock: Moc
         assert (await client.invoke_tool("desk", "echo")).text == "done"
 
 
-async def test_two_tasks_that_reconnect_at_once_share_the_new_connection(
-    autojump_clock: MockClock,
+async def test_tasks_that_reconnect_at_once_share_the_new_connection(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, begun = MemoryTransport.run, []
+
+    async def counted(self: MemoryTransport, *, task_status: Any) -> None:
+        begun.append(self)
+        await real(self, task_status=task_status)
+
+    monkeypatch.setattr(MemoryTransport, "run", counted)
     async with open_client(desk()) as client:
         await client.disconnect("desk")
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(client.connect, "desk")
         await client.invoke_tool("desk", "echo")
+    assert len(begun) == 2
 
 
 async def test_disconnecting_fails_running_calls_of_that_server_only(

@@ -132,6 +132,8 @@ async def test_z04_a_denied_call_sends_nothing_and_leaves_one_record(
     assert len(policy.asked) == 7
     assert server.arrived == []
     assert [each["kind"] for each in records(disk) if "request_id" in each] == ["denied"] * 7
+    reasons = {each["reason"] for each in audited(disk, "denied")}
+    assert reasons == {"denied: not on my watch"}  # for the auditor, and for nobody else
 
 
 @pytest.mark.fault(17, 18)
@@ -281,13 +283,25 @@ async def test_a_failing_redaction_withholds_the_result(
     assert outcomes(disk) == [("denied", "answered")]
 
 
+@pytest.mark.parametrize(
+    "result",
+    [
+        {},
+        {"content": "text"},
+        {"content": [1]},
+        {"content": [{"type": "text"}]},
+        {"content": [], "isError": "no"},
+    ],
+)
 async def test_a_result_that_is_none_is_the_servers_fault_and_recorded(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, result: dict[str, Any]
 ) -> None:
-    server, disk = desk({"content": "text"}), MemoryDisk()
+    server, disk = desk(result), MemoryDisk()
     async with open_client(server, disk) as client:
-        with pytest.raises(ProtocolError):
-            await client.invoke_tool("desk", "echo")
+        with pytest.raises(ProtocolError) as caught:
+            await client.invoke_tool("desk", "echo", replay_safe=True)
+    assert caught.value.delivery == "answered"
+    assert len(server.arrived) == 1
     check_log(disk)
     assert outcomes(disk) == [("error", "answered")]
 

@@ -38,6 +38,13 @@ def test_a_url_that_is_none_is_an_error_of_that_server(url: str, tmp_path: Path)
     assert "pass" not in str(caught.value)
 
 
+def test_a_revision_that_cannot_be_pinned_is_not_ignored(tmp_path: Path) -> None:
+    pinned = Stdio(["program"], protocol_version="2025-11-25")
+    with pytest.raises(ConfigError, match="protocol_version") as caught:
+        GatewayClient(servers={"db": pinned}, audit=tmp_path / "audit")
+    assert caught.value.source == "servers.db"
+
+
 @pytest.mark.parametrize("command", [[], [""], ["a\0b"]])
 def test_a_command_is_a_program_and_arguments(command: list[str]) -> None:
     with pytest.raises(ConfigError):

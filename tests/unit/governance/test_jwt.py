@@ -172,6 +172,9 @@ def test_every_changed_character_of_a_signature_is_noticed() -> None:
         ({"exp": None}, "token_expired"),
         ({"exp": "never"}, "token_claims"),
         ({"exp": True}, "token_claims"),
+        ({"exp": 10**400}, "token_claims"),  # no double holds it
+        ({"nbf": 10**400}, "token_claims"),
+        ({"iat": -(10**400)}, "token_claims"),
         ({"nbf": NOW + 31}, "token_not_yet_valid"),
         ({"iat": NOW + 31}, "token_not_yet_valid"),
         ({"iss": "https://issuer.example/"}, "token_issuer"),
@@ -319,3 +322,13 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "joserfc", None)
     with pytest.raises(errors.TransportNotAvailableError, match=r"sark_trio\[jwt\]"):
         verifier().verify_nowait(token(), NOW)
+
+
+@pytest.mark.filterwarnings("ignore:Key size should be:joserfc.errors.SecurityWarning")
+def test_an_rsa_key_that_is_too_short_is_no_key() -> None:
+    short = jwk.RSAKey.generate_key(1024)
+    with pytest.raises(errors.ConfigError, match="no key fits"):
+        verifier(public(short, kid="old"), algorithms=["RS256"])
+    both = verifier(public(short, kid="old"), public(RSA, kid="new"), algorithms=["RS256"])
+    assert reason(both, token(short, "RS256", kid="old")) == "token_invalid"
+    assert both.verify_nowait(token(RSA, "RS256", kid="new"), NOW).id == "alice"

@@ -12,7 +12,7 @@ from sark_trio.governance.filters import ParameterFilter, ToolFacts
 from sark_trio.governance.obligations import parse_obligations
 from sark_trio.governance.pipeline import AllowAll, Governor, Verdict
 from sark_trio.governance.principal import Principal
-from sark_trio.governance.query import DISCOVER, Query
+from sark_trio.governance.query import DISCOVER, Query, Question
 from sark_trio.governance.rego import Rego
 from tests.support.governance import Answers, load, query
 
@@ -81,6 +81,64 @@ def test_whatever_else_an_engine_does_is_a_no(answer: Any) -> None:
     assert not verdict.allow
     assert verdict.fault is not None
     assert "secret" not in verdict.fault
+    assert governor.cache.statistics().entries == 0
+
+
+def test_a_policy_without_a_revision_has_not_decided() -> None:
+    class Bare:
+        async def decide(self, question: object) -> Decision:
+            raise AssertionError("it is not even asked")
+
+    class Broken(Bare):
+        @property
+        def revision(self) -> str:
+            raise RuntimeError("secret")
+
+    for policy in (Bare(), Broken()):
+        verdict = decide(Governor(policy=policy))  # type: ignore[arg-type]
+        assert (verdict.allow, verdict.reason) == (False, "policy_error")
+        assert "secret" not in str(verdict.denial())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"obligations": ("redact_result",)},
+        {"obligations": [{"type": "redact_result", "keys": ["ssn"]}]},
+        {"arguments": 5},
+        {"arguments": [("sql", "s")]},
+        {"ttl_s": "5"},
+        {"ttl_s": float("nan")},
+        {"revision": 7},
+        {"decision_id": b"id"},
+        {"reason": None},
+    ],
+)
+def test_an_engine_that_errs_in_a_type_has_not_decided(wrong: dict[str, Any]) -> None:
+    class Careless:
+        revision = "r"
+
+        async def decide(self, question: object) -> Decision:
+            return Decision(allow=True, **wrong)
+
+    governor = Governor(policy=Careless())
+    verdict = decide(governor)
+    assert (verdict.allow, verdict.reason, verdict.arguments) == (False, "policy_error", {})
+    assert governor.cache.statistics().entries == 0
+
+
+@pytest.mark.parametrize("value", ["drop table users", {1, 2}])
+def test_a_policy_can_not_change_what_is_sent(value: Any) -> None:
+    class Meddles:
+        revision = "r"
+
+        async def decide(self, question: Question) -> Decision:
+            question.query.arguments["sql"] = value
+            return Decision(allow=True, revision="r")
+
+    governor = Governor(policy=Meddles())
+    verdict = decide(governor, arguments={"sql": "s"})
+    assert (verdict.allow, verdict.reason, verdict.arguments) == (False, "malformed", {})
     assert governor.cache.statistics().entries == 0
 
 

@@ -63,6 +63,22 @@ def test_only_so_many_may_be_pending() -> None:
     assert correlator.open(0.0, 3) == 3
 
 
+def test_the_default_limits() -> None:
+    assert (Correlator().pending_max, CANCELLED_MAX) == (10_000, 1024)
+    assert Correlator(pending_max=1).open(0.0, None) == 1
+    assert Correlator(pending_max=1_000_000).pending_max == 1_000_000
+
+
+def test_a_new_connection_remembers_nothing_of_the_old() -> None:
+    correlator: Correlator[None] = Correlator()
+    correlator.open(0.0, None)
+    correlator.cancel(1)
+    correlator.close("gone")
+    correlator.reopen()
+    correlator.check_invariants()
+    assert correlator.resolve(1, epoch=2) == Late(1)
+
+
 def test_only_so_many_cancelled_ids_are_remembered() -> None:
     correlator: Correlator[None] = Correlator()
     for number in range(1, CANCELLED_MAX + 2):
@@ -99,7 +115,7 @@ def test_how_answers_fared_is_counted() -> None:
     assert (now.late, now.duplicate, now.unknown) == (2, 1, 1)
 
 
-@pytest.mark.parametrize("limit", [0, -1, 1.5, True])
+@pytest.mark.parametrize("limit", [0, -1, 1_000_001, 1.5, True])
 def test_the_limit_is_checked(limit: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="pending_max"):
         Correlator(pending_max=limit)

@@ -112,6 +112,16 @@ def test_the_ranking_is_rebuilt_before_it_outgrows_the_queue(origins: int) -> No
     assert len(book.origins) == 1
 
 
+def test_a_rebuilt_ranking_is_in_order() -> None:
+    book = ledger()
+    gone, second, third = (wait(book, origin) for origin in "abc")
+    # A heap as well, whose rest is none once its top is left out.
+    book.ranking = [(w.ticket, w.origin) for w in (gone, third, second)]
+    book.forget(gone)
+    book._rebuild_ranking()
+    assert book.first_in_demand() == (second.ticket, second.origin)
+
+
 def test_slots_are_reused_newest_first_and_dropped_oldest_first() -> None:
     book = ledger()
     waiters = [wait(book, origin) for origin in "aba"]

@@ -98,6 +98,7 @@ def test_a_returned_connection_is_closed_for_an_older_ticket_elsewhere() -> None
     assert dial.origin == "b"
     assert pool.dialed(0.0, dial.slot) == (Grant(older, dial.slot),)
     assert pool.cancel(0.0, younger) == ()
+    assert (pool.statistics().dials, pool.statistics().evictions) == (2, 1)
 
 
 def test_a_returned_connection_stays_with_its_origin_if_its_ticket_is_the_oldest() -> None:
@@ -296,6 +297,27 @@ def test_a_stream_may_take_an_idle_connection_and_frees_its_place_with_it() -> N
     assert pool.statistics().streams == 1
     pool.cancel(0.0, ticket)
     assert pool.statistics().streams == 0
+
+
+def test_a_call_may_take_an_idle_connection_while_streams_are_full() -> None:
+    pool = Pool(PoolOptions(streams_max=1))
+    leased(pool, stream=True)
+    slot = idle(pool)
+    assert pool.try_lease(0.0, "a", stream=True) is None
+    assert pool.try_lease(0.0, "a") == slot
+
+
+def test_a_pool_is_drained_only_once_shut_down() -> None:
+    pool = Pool()
+    assert not pool.drained
+    pool.shutdown(0.0)
+    assert pool.drained
+
+
+def test_a_fresh_connection_is_granted_even_where_clocks_are_too_coarse_to_age_it() -> None:
+    pool = Pool()
+    ticket, _ = pool.want(1e18, "a")
+    assert pool.dialed(1e18, 2) == (Grant(ticket, 2),)
 
 
 def test_a_stream_whose_dial_fails_frees_its_place() -> None:

@@ -206,6 +206,13 @@ def test_what_just_fits_does_not_end_the_stream(
     parser = SSEParser(**limits)
     assert len(parser.feed(stream)) == count
     assert not parser.finished
+    parser = SSEParser(**limits)
+    assert sum(len(parser.feed(bytes([byte]))) for byte in stream) == count
+    assert not parser.finished
+
+
+def test_the_largest_retry_is_about_thirty_years() -> None:
+    assert RETRY_MS_MAX == 1_000_000_000_000
 
 
 def test_events_before_a_limit_are_delivered() -> None:

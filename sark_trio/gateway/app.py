@@ -1,0 +1,251 @@
+"""The ASGI application: what comes in at the door, who it is, and which room it goes to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Final, final
+
+import anyio
+from attrs import define, field
+
+from sark_trio import GatewayClient, Principal
+from sark_trio.errors import GatewayError
+from sark_trio.gateway.asgi import Message, Receive, Reply, Request, Scope, Send
+from sark_trio.gateway.endpoint import McpEndpoint
+from sark_trio.gateway.faults import Refused
+from sark_trio.gateway.guard import LOOPBACK, Access, Names, Verify
+from sark_trio.gateway.methods import Methods
+from sark_trio.gateway.metrics import CONTENT_TYPE, Traffic, exposition
+from sark_trio.gateway.rest import RestApi, failure
+
+__all__ = ["Gateway", "create_app"]
+
+#: As the transports of this package take it, and the official SDK's servers do.
+BODY_BYTES_MAX: Final = 4 * 1024 * 1024
+#: Requests at once; each holds a task and a connection.
+REQUESTS_MAX: Final = 1_000
+_LOG: Final = logging.getLogger("sark_trio.gateway")
+_Handler = Callable[[Request, Principal | None], Awaitable[Reply]]
+
+
+def create_app(
+    client: GatewayClient,
+    *,
+    api_keys: Mapping[str, Principal] | None = None,
+    verifier: Verify | None = None,
+    allowed_hosts: Iterable[str] = LOOPBACK,
+    allowed_origins: Iterable[str] = (),
+    body_bytes_max: int = BODY_BYTES_MAX,
+    requests_max: int = REQUESTS_MAX,
+    instructions: str | None = None,
+) -> Gateway:
+    """A gateway in front of *client*, which must be open while it serves.
+
+    :param api_keys: keys (``X-API-Key``), and the principal that each one stands for.
+    :param verifier: the principal that a bearer token proves, such as ``client.authenticate``;
+        with neither keys nor verifier, everybody is let in as the client's own principal.
+    :param allowed_hosts: names that it answers to; without a port they stand for any port.
+    :param allowed_origins: pages of these origins may ask, too.
+    :param body_bytes_max: largest request body.
+    :param requests_max: requests at once; more are answered 503.
+    :param instructions: what models are told about it.
+    :raises ValueError: an option that cannot be.
+    """
+    if body_bytes_max < 1 or requests_max < 1:
+        raise ValueError("body_bytes_max and requests_max must be positive")
+    return Gateway(
+        client=client,
+        access=Access.of(api_keys or {}, verifier),
+        names=Names(hosts=allowed_hosts, origins=allowed_origins),
+        body_bytes_max=body_bytes_max,
+        requests_max=requests_max,
+        rest=RestApi(client),
+        mcp=McpEndpoint(Methods(client, instructions)),
+    )
+
+
+@final
+@define(eq=False)
+class _Sending:
+    """``send``, and what has been sent."""
+
+    _send: Send
+    status: int | None = field(default=None, init=False)
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        await self._send(message)
+
+
+@final
+@define(eq=False, kw_only=True)
+class Gateway:
+    """An ASGI 3.0 application. Made by :func:`create_app`."""
+
+    client: GatewayClient
+    access: Access
+    names: Names
+    body_bytes_max: int
+    requests_max: int
+    rest: RestApi
+    mcp: McpEndpoint
+    traffic: Traffic = field(factory=Traffic, init=False)
+    _closing: bool = field(default=False, init=False)
+    _scopes: set[anyio.CancelScope] = field(factory=set, init=False)
+    _idle: anyio.Event | None = field(default=None, init=False)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection's request, or the server's life span."""
+        match scope["type"]:
+            case "http":
+                await self._serve(scope, receive, _Sending(send))
+            case "lifespan":
+                await _live(receive, send)
+            case "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 1008})
+
+    async def close(self, grace_s: float) -> None:
+        """Refuse new requests, let running ones end within *grace_s*, then cancel them."""
+        self._closing = True
+        with anyio.move_on_after(grace_s):
+            await self._until_idle()
+        for scope in self._scopes:
+            scope.cancel()
+        await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        if self._scopes:
+            self._idle = self._idle or anyio.Event()
+            await self._idle.wait()
+
+    # One request.
+
+    async def _serve(self, scope: Scope, receive: Receive, send: _Sending) -> None:
+        began, route = anyio.current_time(), "unknown"
+        self.traffic.in_flight += 1
+        try:
+            with anyio.CancelScope() as cancelling:
+                self._scopes.add(cancelling)
+                request = Request.of(scope, receive, self.body_bytes_max)
+                route = _route(request.path)
+                await self._answer(request, route, send)
+            if cancelling.cancelled_caught and send.status is None:
+                await failure(Refused(503, "closing", "the gateway is closing")).send(send)
+        finally:
+            self._scopes.discard(cancelling)
+            if self._idle is not None and not self._scopes:
+                self._idle.set()
+            self.traffic.in_flight -= 1
+            seconds = anyio.current_time() - began
+            self.traffic.ended(scope["method"], route, send.status or 499, seconds)
+
+    async def _answer(self, request: Request, route: str, send: _Sending) -> None:
+        try:
+            reply = await self._reply(request, route, send)
+        except (Refused, GatewayError) as exc:
+            reply = failure(exc)
+        except Exception:
+            _LOG.exception("a request to %s failed", route)
+            if send.status is not None:
+                raise
+            reply = failure(Refused(500, "internal", "the gateway failed"))
+        if reply is not None:
+            await _send_reply(request, reply, send)
+
+    async def _reply(self, request: Request, route: str, send: Send) -> Reply | None:
+        if request.doubled is not None:
+            raise Refused(400, "invalid_request", f"header {request.doubled} stands twice")
+        self.names.check(request)
+        if route in {"/health", "/ready"}:
+            _allow(request, "GET")
+            return self._health() if route == "/health" else self._ready()
+        principal = await self.access.principal(request)
+        if route == "unknown":
+            raise Refused(404, "not_found", "there is nothing here")
+        if self._closing or len(self._scopes) > self.requests_max:
+            kind = "closing" if self._closing else "overloaded"
+            raise Refused(503, kind, "come back later", headers=(("retry-after", "1"),))
+        if route == "/mcp":
+            return await self.mcp.handle(request, principal, send)
+        if route == "/metrics":
+            _allow(request, "GET")
+            body = exposition(self.client.statistics(), self.traffic)
+            return Reply(body=body, content_type=CONTENT_TYPE)
+        _allow(request, "POST" if route.endswith("/invoke") else "GET")
+        handlers: dict[str, _Handler] = {
+            "/api/v1/servers": self.rest.servers,
+            "/api/v1/servers/{name}": self.rest.server,
+            "/api/v1/tools": self.rest.tools,
+            "/api/v1/invoke": self.rest.invoke,
+        }
+        return await handlers[route](request, principal)
+
+    def _health(self) -> Reply:
+        """Alive: the event loop turns, and answers."""
+        return Reply.json({"status": "healthy"})
+
+    def _ready(self) -> Reply:
+        """Ready: calls can be made, and recorded."""
+        statistics = self.client.statistics()
+        checks = {
+            "client": statistics.state == "open" and not self._closing,
+            "audit": statistics.audit.unavailable is None,
+        }
+        ready = all(checks.values())
+        body = {"status": "ready" if ready else "not_ready", "checks": checks}
+        return Reply.json(body, 200 if ready else 503)
+
+
+_ROUTES: Final = frozenset(
+    {
+        ("health",),
+        ("ready",),
+        ("metrics",),
+        ("mcp",),
+        ("api", "v1", "servers"),
+        ("api", "v1", "tools"),
+        ("api", "v1", "invoke"),
+    }
+)
+
+
+def _route(path: tuple[str, ...]) -> str:
+    """The template that *path* fits: one of a few, fit for a label."""
+    if path in _ROUTES:
+        return "/" + "/".join(path)
+    if len(path) == 4 and path[:3] == ("api", "v1", "servers") and path[3]:
+        return "/api/v1/servers/{name}"
+    return "unknown"
+
+
+def _allow(request: Request, method: str) -> None:
+    if request.method != method:
+        headers = (("allow", method),)
+        raise Refused(405, "method_not_allowed", f"only {method} is served here", headers=headers)
+
+
+async def _send_reply(request: Request, reply: Reply, send: Send) -> None:
+    """Send *reply*; a body that nobody read is thrown away before, and meanwhile.
+
+    A server that feeds us the body through a bounded queue would wait for us to take it before
+    it ends the request, while we wait for it to take the reply.
+    """
+    await request.discard()
+    if not request.unread:
+        await reply.send(send)
+        return
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(request.gone)
+        await reply.send(send)
+        tasks.cancel_scope.cancel()
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        phase = (await receive())["type"].removeprefix("lifespan.")
+        await send({"type": f"lifespan.{phase}.complete"})
+        if phase == "shutdown":
+            return

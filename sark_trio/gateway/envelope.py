@@ -1,0 +1,89 @@
+"""The envelope of a modern request: its headers must say what its body says (2026-07-28,
+"Server Validation"), or a proxy that decides by the headers decides about something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sark_trio.errors import ProtocolError
+from sark_trio.gateway.methods import INVALID_PARAMS, RpcRefused
+from sark_trio.mcp.headers import NAME_MEMBERS, decode_value
+from sark_trio.mcp.messages import Request
+from sark_trio.mcp.meta import CLIENT_CAPABILITIES, PROTOCOL_VERSION
+from sark_trio.mcp.versions import HTTP_SSE, LEGACY, MODERN
+
+__all__ = ["check_envelope", "check_version", "is_modern_call"]
+
+HEADER_MISMATCH: Final = -32020
+UNSUPPORTED_VERSION: Final = -32022
+_VERSION: Final = "mcp-protocol-version"
+_LEGACY: Final = frozenset({*LEGACY, HTTP_SSE})
+
+
+def is_modern_call(message: Any, headers: Mapping[str, str]) -> bool:
+    """Whether *message* is to be held to the modern rules.
+
+    It names a version in its ``_meta``, or its header names one that is no legacy one.
+    """
+    named = headers.get(_VERSION)
+    return _meta_of(message).get(PROTOCOL_VERSION) is not None or (
+        named is not None and named not in _LEGACY
+    )
+
+
+def check_version(headers: Mapping[str, str]) -> None:
+    """Refuse a version that this gateway does not speak without a handshake.
+
+    :raises RpcRefused: HTTP 400, ``UnsupportedProtocolVersionError``.
+    """
+    named = headers.get(_VERSION)
+    if named != MODERN:
+        raise RpcRefused(
+            UNSUPPORTED_VERSION,
+            "this protocol version is not spoken here",
+            data={"supported": [MODERN], "requested": named},
+            status=400,
+        )
+
+
+def check_envelope(call: Request, headers: Mapping[str, str]) -> None:
+    """Hold *call* to its headers.
+
+    :raises RpcRefused: HTTP 400; a header is missing or differs, the version is not spoken, or
+        ``_meta`` lacks what every request must say.
+    """
+    meta = _meta_of(call)
+    version = meta.get(PROTOCOL_VERSION)
+    if _VERSION not in headers:
+        raise _mismatch("MCP-Protocol-Version is missing")
+    if version is not None and version != headers[_VERSION]:
+        raise _mismatch("MCP-Protocol-Version differs from the body's")
+    check_version(headers)
+    if version is None or not isinstance(meta.get(CLIENT_CAPABILITIES), Mapping):
+        message = f"_meta must hold {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"
+        raise RpcRefused(INVALID_PARAMS, message, status=400)
+    if headers.get("mcp-method") != call.method:
+        raise _mismatch("Mcp-Method differs from the body's method, or is missing")
+    member = NAME_MEMBERS.get(call.method)
+    if member is not None:
+        _check_name(call.params.get(member), headers.get("mcp-name"))
+
+
+def _check_name(named: Any, header: str | None) -> None:
+    try:
+        said = None if header is None else decode_value(header)
+    except ProtocolError as exc:
+        raise _mismatch("Mcp-Name cannot be decoded") from exc
+    if said is None or said != named:
+        raise _mismatch("Mcp-Name differs from the body's name, or is missing")
+
+
+def _meta_of(message: Any) -> Mapping[str, Any]:
+    meta = getattr(message, "params", {}).get("_meta")
+    return meta if isinstance(meta, Mapping) else {}
+
+
+def _mismatch(what: str) -> RpcRefused:
+    return RpcRefused(HEADER_MISMATCH, f"header mismatch: {what}", status=400)

@@ -1,0 +1,139 @@
+"""Serving the gateway on a socket: hypercorn, which runs on trio and on asyncio alike."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+from anyio.abc import TaskStatus
+
+from sark_trio.errors import ConfigError, TransportNotAvailableError
+from sark_trio.gateway.app import Gateway
+
+if TYPE_CHECKING:
+    from hypercorn.config import Config
+
+__all__ = ["serve"]
+
+#: For a client that says nothing between two requests.
+KEEP_ALIVE_S: Final = 30
+#: What the server itself gets beyond the grace of the requests that run on it.
+_MARGIN_S: Final = 1.0
+_BACKLOG: Final = 256
+_LOG: Final = logging.getLogger("sark_trio.gateway")
+
+
+async def serve(
+    app: Gateway,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    grace_s: float = 5.0,
+    task_status: TaskStatus[str] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve *app* until cancelled; ``await tasks.start(serve, app)`` gives its base URL.
+
+    Cancelled, it takes no new connections, lets running requests end within *grace_s* and cancels
+    the others; at most two seconds more, and nothing of it is left.
+
+    :param host: an address of this machine. One that others can reach needs *app* to ask for
+        credentials; TLS is for a proxy in front of it to add.
+    :param port: 0 takes a free one.
+    :raises ConfigError: the address cannot be had, or would let strangers in.
+    :raises TransportNotAvailableError: the extra ``serve`` is not installed.
+    """
+    run = _runner()
+    listener = _listen(host, port)
+    try:
+        _check_open(app, listener)
+        name = f"[{host}]" if ":" in host else host
+        url = f"http://{name}:{listener.getsockname()[1]}"
+        config = _config(listener, grace_s)
+    except BaseException:
+        listener.close()
+        raise
+    listener.detach()  # hypercorn makes a socket of the descriptor, and closes that
+    await _run(app, run, config, grace_s, lambda: task_status.started(url))
+
+
+async def _run(app: Gateway, run: Any, config: Config, grace_s: float, started: Any) -> None:
+    """Run hypercorn such that it always ends in its own, graceful way.
+
+    Cancelled outright, it would leave connections of asyncio's behind: it is told to stop
+    instead, and cancelled only if it does not.
+    """
+    stop, ended = anyio.Event(), anyio.Event()
+    shielded = anyio.CancelScope(shield=True)
+    failures: list[Exception] = []
+
+    async def work() -> None:
+        with shielded:
+            try:
+                await run(app, config, shutdown_trigger=stop.wait, mode="asgi")
+            except Exception as exc:  # noqa: BLE001 - handed to whoever called us, ungrouped
+                failures.append(exc)
+            finally:
+                ended.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        started()
+        try:
+            await ended.wait()
+        finally:
+            stop.set()
+            shielded.deadline = anyio.current_time() + grace_s + 2 * _MARGIN_S
+            with anyio.CancelScope(shield=True, deadline=shielded.deadline):
+                await app.close(grace_s)
+    if failures:
+        raise failures[0]
+
+
+def _runner() -> Any:
+    """Hypercorn's own entry for the event loop that runs us."""
+    trio = anyio.get_cancelled_exc_class().__module__.startswith("trio")
+    try:
+        if trio:
+            from hypercorn.trio import serve as on_trio  # noqa: PLC0415 - an optional extra
+
+            return on_trio
+        from hypercorn.asyncio import serve as on_asyncio  # noqa: PLC0415 - an optional extra
+    except ImportError as exc:
+        raise TransportNotAvailableError(
+            "serving needs hypercorn: pip install 'sark_trio[serve]'"
+        ) from exc
+    return on_asyncio
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except (OSError, OverflowError) as exc:
+        raise ConfigError(f"cannot listen on {host!r}, port {port}: {exc}") from exc
+
+
+def _check_open(app: Gateway, listener: socket.socket) -> None:
+    address = ipaddress.ip_address(listener.getsockname()[0])
+    if app.access.open and not address.is_loopback:
+        raise ConfigError(
+            f"{address} can be reached from outside: give the gateway api_keys or a verifier"
+        )
+
+
+def _config(listener: socket.socket, grace_s: float) -> Config:
+    from hypercorn.config import Config  # noqa: PLC0415 - an optional extra
+
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    config.alpn_protocols = ["http/1.1"]
+    config.accesslog = None
+    config.errorlog = _LOG
+    config.backlog = _BACKLOG
+    config.graceful_timeout = grace_s + _MARGIN_S
+    config.include_server_header = False
+    config.keep_alive_timeout = KEEP_ALIVE_S
+    return config
