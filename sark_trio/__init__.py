@@ -11,6 +11,12 @@ from sark_trio.client.config import Settings, load
 from sark_trio.client.gateway import ClientStatistics, GatewayClient
 from sark_trio.client.identity import JwksUrl
 from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing
+from sark_trio.client.resilience import (
+    CircuitBreaker,
+    GatewayErrorHandler,
+    with_retry,
+    with_timeout,
+)
 from sark_trio.client.servers import Http, Server, Stdio, ToolRule
 from sark_trio.errors import (
     CallTimeout,
@@ -29,7 +35,6 @@ from sark_trio.governance.pipeline import AllowAll, PolicyEngine
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Query, Question
 from sark_trio.governance.rego import Rego
-from sark_trio.machines.breaker import Breaker as CircuitBreaker
 from sark_trio.machines.circuit import BreakerOptions, CircuitState
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.mcp.messages import Agreed
@@ -54,6 +59,7 @@ __all__ = [
     "Denied",
     "GatewayClient",
     "GatewayError",
+    "GatewayErrorHandler",
     "Http",
     "JwksUrl",
     "Opa",
@@ -79,4 +85,6 @@ __all__ = [
     "ToolRule",
     "TransportError",
     "load",
+    "with_retry",
+    "with_timeout",
 ]

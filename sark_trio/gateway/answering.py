@@ -71,6 +71,7 @@ class Answering:
     token: RequestId | None
     cancels_when_gone: bool
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
+    _gone: bool = field(default=False, init=False)
 
     async def run(self, work: Work) -> None:
         """Do *work*, telling meanwhile, and send the answer."""
@@ -90,18 +91,20 @@ class Answering:
             with events_in, self.scope:
                 answer.append(await work(teller))
 
-        async def watch() -> None:
-            await self.request.gone()
-            tasks.cancel_scope.cancel()
-
         with events:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(do)
                 if self.cancels_when_gone:
-                    tasks.start_soon(watch)
+                    tasks.start_soon(self._watch)
                 begun = await self._tell_all(events.receive, PING_S if streams else float("inf"))
-                await self._end(answer[0] if answer else None, begun=begun)
                 tasks.cancel_scope.cancel()
+        if not self._gone:
+            await self._end(answer[0] if answer else None, begun=begun)
+
+    async def _watch(self) -> None:
+        await self.request.gone()
+        self._gone = True
+        self.scope.cancel()
 
     async def _tell_all(self, receive: Callable[[], Awaitable[bytes]], ping_s: float) -> bool:
         """Pass events on until the work is done: whether the stream was begun."""
@@ -116,7 +119,8 @@ class Answering:
             if not begun:
                 await self._begin()
                 begun = True
-            await self.send({"type": "http.response.body", "body": event, "more_body": True})
+            if not self._gone:
+                await self.send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def _begin(self) -> None:
         await self.send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})

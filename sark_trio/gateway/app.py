@@ -25,6 +25,8 @@ __all__ = ["Gateway", "create_app"]
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Requests at once; each holds a task and a connection.
 REQUESTS_MAX: Final = 1_000
+#: For one piece of an answer, the largest included, over a slow line.
+SEND_S: Final = 60.0
 _LOG: Final = logging.getLogger("sark_trio.gateway")
 _Handler = Callable[[Request, Principal | None], Awaitable[Reply]]
 
@@ -76,7 +78,10 @@ class _Sending:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-        await self._send(message)
+        # Not to be cut in the middle: a server that is cancelled while it writes, or closes,
+        # leaves the connection in a state that nobody knows.
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SEND_S):
+            await self._send(message)
 
 
 @final

@@ -20,6 +20,8 @@ __all__ = ["serve"]
 
 #: For a client that says nothing between two requests.
 KEEP_ALIVE_S: Final = 30
+#: For a client that takes no byte of its answer: as long as our own client waits to be read.
+STALLED_S: Final = 10.0
 #: What the server itself gets beyond the grace of the requests that run on it.
 _MARGIN_S: Final = 1.0
 _BACKLOG: Final = 256
@@ -109,11 +111,18 @@ def _runner() -> Any:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise ConfigError(f"cannot listen on port {port}: it must be 0 to 65535")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    except (OSError, OverflowError) as exc:
+        listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
         raise ConfigError(f"cannot listen on {host!r}, port {port}: {exc}") from exc
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        # Inherited by what it accepts: hypercorn waits without end for a peer that does not read.
+        stalled_ms = int(STALLED_S * 1000)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled_ms)
+    return listener
 
 
 def _check_open(app: Gateway, listener: socket.socket) -> None:

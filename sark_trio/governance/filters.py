@@ -21,6 +21,7 @@ from sark_trio.governance.paths import (
     Trail,
     compile_paths,
     fold,
+    loose_paths,
     pointer,
     trail_pointer,
 )
@@ -69,12 +70,6 @@ class Filtered:
     redacted: tuple[str, ...] = ()
 
 
-def _paths(paths: PathSet | Iterable[str]) -> PathSet:
-    if isinstance(paths, PathSet):
-        return paths
-    return PathSet.of(compile_paths(tuple(paths)), loose=True)
-
-
 def _allowed_paths(paths: PathSet | Iterable[str] | None) -> PathSet:
     if paths is None:
         return _KEEP_ALL
@@ -99,8 +94,8 @@ class ParameterFilter:
     """
 
     allow: PathSet = field(default=_KEEP_ALL, converter=_allowed_paths, repr=False)
-    deny: PathSet = field(default=_NO_RULE, converter=_paths, repr=False)
-    redact: PathSet = field(default=_NO_RULE, converter=_paths, repr=False)
+    deny: PathSet = field(default=_NO_RULE, converter=loose_paths, repr=False)
+    redact: PathSet = field(default=_NO_RULE, converter=loose_paths, repr=False)
     sensitive: Literal["strip", "redact", "keep"] = field(
         default="strip", validator=in_(("strip", "redact", "keep"))
     )

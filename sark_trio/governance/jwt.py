@@ -89,7 +89,7 @@ class TokenVerifier:
     :param leeway_s: seconds of clock difference that are forgiven, at most 60.
     :param refetch_interval_s: seconds between two fetches that unknown key ids can cause.
     :param keys_age_max_s: seconds after which fetched keys are fetched again: how long a revoked
-        key lives on.
+        key lives on, and at most *refetch_interval_s* longer while that fetch is under way.
     :param keep_claims: claims that policies may see beside those of
         :meth:`Principal.from_claims`.
     :raises ValueError: an option that can not be; ``errors.ConfigError``: a bad key set.
@@ -133,6 +133,10 @@ class TokenVerifier:
     async def _fetch(self, fetch: FetchKeys, now_wall: float, *, stale: bool) -> None:
         """Fetch the keys; a flood of invented key ids causes one fetch per interval."""
         if 0 <= now_wall - self._tried_at < self.refetch_interval_s and self._known:
+            # Another task may be fetching: that is waited for by using the old keys, not for ever.
+            age_s = now_wall - self._fetched_at
+            if stale and age_s >= self.keys_age_max_s + self.refetch_interval_s:
+                raise _denied("keys_unavailable", "the issuer's keys can not be had")
             return
         self._tried_at = now_wall
         try:

@@ -19,6 +19,7 @@ __all__ = [
     "Trail",
     "compile_paths",
     "fold",
+    "loose_paths",
     "parse_path",
     "pointer",
     "trail_pointer",
@@ -141,3 +142,13 @@ def compile_paths(texts: Any) -> tuple[tuple[str, ...], ...]:
     if len(texts) > PATHS_MAX:
         raise ValueError(f"more than {PATHS_MAX} paths")
     return tuple(parse_path(text) for text in texts)
+
+
+def loose_paths(paths: PathSet | Iterable[str]) -> PathSet:
+    """The set of paths of a rule that takes away, as options give it.
+
+    :raises ValueError: as :func:`compile_paths`.
+    """
+    if isinstance(paths, PathSet):
+        return paths
+    return PathSet.of(compile_paths(tuple(paths)), loose=True)

@@ -6,9 +6,9 @@ A principal never holds the token that proved it, and its ``repr`` shows nothing
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, Protocol, Self, final
+from typing import Any, Literal, Protocol, Self, final, get_args
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
 from sark_trio import jsontext
 
@@ -55,6 +55,16 @@ def _check_id(_: object, __: object, value: str) -> None:
         raise ValueError("id must not hold control, bidirectional or invisible characters")
 
 
+def _check_kind(_: object, __: object, value: object) -> None:
+    if value not in get_args(Kind):
+        raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}")
+
+
+def _check_text(_: object, attribute: Attribute[str | None], value: object) -> None:
+    if value is not None and type(value) is not str:
+        raise ValueError(f"{attribute.name} must be a text")
+
+
 @final
 @frozen(kw_only=True)
 class Principal:
@@ -68,19 +78,19 @@ class Principal:
     :param trust_level: of an agent: ``trusted``, ``limited`` or ``untrusted``.
     :param environment: of an agent: where it runs.
     :param credential_hash: SHA-256 of the credential, to keep caches of two credentials apart.
-    :raises ValueError: an empty or overlong id, or facts that are not plain JSON.
+    :raises ValueError: an empty or overlong id, an unknown kind, or facts that are not plain JSON.
     """
 
     id: str = field(validator=_check_id)
-    kind: Kind = "user"
+    kind: Kind = field(default="user", validator=_check_kind)
     roles: tuple[str, ...] = field(default=(), converter=_names, repr=False)
     permissions: tuple[str, ...] = field(default=(), converter=_names, repr=False)
     teams: tuple[str, ...] = field(default=(), converter=_names, repr=False)
-    email: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, validator=_check_text, repr=False)
     claims: Mapping[str, Any] = field(factory=dict, converter=_claims, repr=False, hash=False)
-    trust_level: str | None = field(default=None, repr=False)
-    environment: str | None = field(default=None, repr=False)
-    credential_hash: str | None = field(default=None, repr=False)
+    trust_level: str | None = field(default=None, validator=_check_text, repr=False)
+    environment: str | None = field(default=None, validator=_check_text, repr=False)
+    credential_hash: str | None = field(default=None, validator=_check_text, repr=False)
 
     @classmethod
     def anonymous(cls) -> Self:

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from sark_trio import jsontext
 from sark_trio.governance.detect import PATTERNS, find
-from sark_trio.governance.paths import MARK, PathSet, compile_paths, fold
+from sark_trio.governance.paths import MARK, PathSet, fold, loose_paths
 
 __all__ = ["PATTERN_NAMES", "Redacted", "Redactor", "cap_result"]
 
@@ -36,12 +36,6 @@ class Redacted:
 
     value: Any = field(repr=False)
     counts: tuple[tuple[str, int], ...] = ()
-
-
-def _paths(paths: PathSet | Iterable[str]) -> PathSet:
-    if isinstance(paths, PathSet):
-        return paths
-    return PathSet.of(compile_paths(list(paths)), loose=True)
 
 
 def _folded(keys: Iterable[str]) -> frozenset[str]:
@@ -73,7 +67,7 @@ class Redactor:
     :raises ValueError: a path is no path, or a pattern is not known.
     """
 
-    paths: PathSet = field(default=_NO_PATHS, converter=_paths, repr=False)
+    paths: PathSet = field(default=_NO_PATHS, converter=loose_paths, repr=False)
     keys: frozenset[str] = field(default=frozenset(), converter=_folded)
     patterns: tuple[str, ...] = field(default=(), converter=_known)
 

@@ -99,8 +99,7 @@ class AuditLog:
     :param signer: signs a checkpoint's body, such as ``Ed25519PrivateKey.sign``.
     :param hmac_key: key of this deployment for :meth:`reference` and :meth:`digest`; without
         one, references of different runs can not be compared.
-    :param on_alarm: told in one sentence when the log fails, stalls or loses something; what
-        it raises is forgotten.
+    :param on_alarm: told in a sentence what failed, stalled or was lost; it may raise.
     :param files: the operations on files.
     :param wall_clock: the time that records are stamped with, RFC 3339.
     """
@@ -323,8 +322,7 @@ class AuditLog:
         )
 
     def _alarm(self, sentence: str) -> None:
-        # An application's own code: it must not take the log, and every call with it, down.
-        with suppress(Exception):
+        with suppress(Exception):  # an application's own code must not take every call down
             self.on_alarm(sentence)
 
     def _new_ledger(self, opened: Opened, disk: DiskThread, segments: SegmentWriter) -> Ledger:

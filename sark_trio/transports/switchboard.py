@@ -20,6 +20,7 @@ from sark_trio.machines.correlate import Correlator, Match
 from sark_trio.mcp import codec
 from sark_trio.mcp.messages import Failure, Notification, Request, RequestId, Success
 from sark_trio.mcp.meta import SUBSCRIPTION_ID
+from sark_trio.mcp.progress import PROGRESS
 from sark_trio.transports.outbox import Entry, Outbox
 
 __all__ = ["Call", "Calls", "Listener", "Switchboard", "Tally", "Verdict"]
@@ -35,7 +36,6 @@ GARBAGE_MAX: Final = 100
 GARBAGE_WINDOW_S: Final = 10.0
 
 _METHOD_NOT_FOUND: Final = -32601
-_PROGRESS: Final = "notifications/progress"
 _CANCELLED: Final = "notifications/cancelled"
 _LISTEN: Final = "subscriptions/listen"
 
@@ -193,7 +193,7 @@ class Switchboard:
 
     def _call_of(self, notification: Notification) -> Call | None:
         params = notification.params
-        if notification.method == _PROGRESS:
+        if notification.method == PROGRESS:
             return self.calls.peek(params.get("progressToken"))
         if notification.method == _CANCELLED:
             call = self.calls.peek(params.get("requestId"))

@@ -46,14 +46,18 @@ OPTIONS = st.one_of(
     ),
 )
 NUMBER = st.integers(0, 23)
-STEP = st.tuples(st.sampled_from(["lookup", "lookup", "store", "store", *EVENTS]), NUMBER, NUMBER)
-#: Few keys are asked for often, or nothing would ever meet.
+STEP = st.tuples(st.sampled_from(EVENTS), NUMBER, NUMBER)
+#: Few keys, used often, at times that matter: where most of what can go wrong meets.
 BUSY = st.tuples(
-    st.sampled_from(["lookup", "lookup", "store", "fail", "wait", "invalidate", "deny"]),
-    st.sampled_from([0, 4]),
+    st.sampled_from([*EVENTS[:-1], "fill", "fill", "wait"]),
+    st.sampled_from([0, 0, 4, 4, 5, 6]),
     NUMBER,
 )
-STEPS = st.one_of(st.lists(STEP, max_size=60), st.lists(BUSY, max_size=60))
+STEPS = st.one_of(
+    st.lists(STEP, max_size=60),
+    st.lists(BUSY, min_size=12, max_size=60),
+    st.lists(BUSY, min_size=12, max_size=60),
+)
 Step = tuple[str, int, int]
 
 

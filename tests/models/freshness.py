@@ -27,7 +27,10 @@ from sark_trio.machines.freshness import (
     Serve,
 )
 
-EVENTS = ("lookup", "store", "fail", "deny", "abandon", "invalidate", "wait", "tick", "forge")
+EVENTS = (
+    *("lookup", "fill", "store", "fail", "deny", "abandon"),
+    *("invalidate", "wait", "tick", "forge"),
+)
 KEYS = tuple(
     CacheKey(server, "era", method, "{}", who)
     for who in ("ann", "bob")
@@ -251,6 +254,13 @@ class Play:
     def _lookup(self, a: int, b: int) -> Any:
         jitter = JITTERS[b % 3]
         return self.ask(KEYS[a % len(KEYS)], jitter, shared=b % 4 > 1)
+
+    def _fill(self, a: int, b: int) -> Any:
+        # A lookup, and at once the answer if it leads.
+        got = self._lookup(a, b)
+        if isinstance(got, Lead):
+            return self.answer(got.flight, public=b % 2 == 1, size=1, ttl_s=self.ttls[0])
+        return got
 
     def _store(self, a: int, b: int) -> Any:
         if (flight := self._pick(a)) is not None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 from joserfc import jwk, jws
 
 from sark_trio import errors
@@ -332,3 +333,32 @@ def test_an_rsa_key_that_is_too_short_is_no_key() -> None:
     both = verifier(public(short, kid="old"), public(RSA, kid="new"), algorithms=["RS256"])
     assert reason(both, token(short, "RS256", kid="old")) == "token_invalid"
     assert both.verify_nowait(token(RSA, "RS256", kid="new"), NOW).id == "alice"
+
+
+def test_old_keys_do_not_outlive_a_fetch_that_hangs() -> None:
+    fetches = 0
+
+    async def fetch() -> dict[str, Any]:
+        nonlocal fetches
+        fetches += 1
+        if fetches > 1:
+            await trio.sleep_forever()
+        return {"keys": [public(EC, kid="1")]}
+
+    async def main() -> None:
+        check = verifier(keys=fetch, keys_age_max_s=20, refetch_interval_s=5)
+        text = token()
+        assert (await check.verify(text, NOW)).id == "alice"
+        async with trio.open_nursery() as nursery:
+            for at in (20, 26):  # each hangs
+                nursery.start_soon(check.verify, text, NOW + at)
+                await trio.testing.wait_all_tasks_blocked()
+                if at == 20:
+                    assert (await check.verify(text, NOW + 24)).id == "alice"
+            with pytest.raises(errors.Denied) as caught:
+                await check.verify(text, NOW + 27)
+            assert caught.value.reason == "keys_unavailable"
+            nursery.cancel_scope.cancel()
+        assert fetches == 3
+
+    trio.run(main)

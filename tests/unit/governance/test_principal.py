@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
@@ -39,6 +41,22 @@ def test_anonymous_is_somebody_without_rights() -> None:
 def test_an_id_that_is_no_name_is_refused(name: object) -> None:
     with pytest.raises(ValueError, match="id must"):
         Principal(id=name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "root"},
+        {"kind": ["user"]},
+        {"email": 5},
+        {"trust_level": object()},
+        {"environment": b"prod"},
+        {"credential_hash": 7},
+    ],
+)
+def test_a_fact_of_the_wrong_kind_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Principal(id="a", **wrong)
 
 
 def test_facts_that_are_not_json_are_refused() -> None:
