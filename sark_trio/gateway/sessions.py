@@ -78,12 +78,12 @@ class Sessions:
         session.end()
 
     def _forget(self, now: float) -> None:
-        """Drop those at the front that are idle for too long; each is looked at once."""
+        """Drop those that are idle for too long: they stand in front."""
         while self._by_id:
             first = next(iter(self._by_id.values()))
-            if first.calls:
-                first.used_at = now
-                self._by_id[first.id] = self._by_id.pop(first.id)
             if now - first.used_at < self._idle_s:
                 return
             del self._by_id[first.id]
+            if first.calls:  # a long call is no idleness
+                first.used_at = now
+                self._by_id[first.id] = first

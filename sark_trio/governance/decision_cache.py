@@ -52,9 +52,17 @@ class DecisionCache:
     )
     _revision: str | None = field(default=None, init=False, repr=False)
     _now: float = field(default=float("-inf"), init=False, repr=False)
+    _epoch: int = field(default=0, init=False, repr=False)
     _hits: int = field(default=0, init=False, repr=False)
     _misses: int = field(default=0, init=False, repr=False)
     _flushes: int = field(default=0, init=False, repr=False)
+
+    @property
+    def epoch(self) -> int:
+        """Grows whenever the policy may be another: an answer to a question of an earlier epoch
+        is not to be :meth:`put`.
+        """
+        return self._epoch
 
     def get(self, now: float, key: bytes, revision: str | None) -> tuple[Decision, float] | None:
         """The allow kept for *key* under *revision* and when it ends, while it has not ended."""
@@ -98,12 +106,15 @@ class DecisionCache:
         """Forget everything."""
         self._kept.clear()
         self._flushes += 1
+        self._epoch += 1
 
     def _see(self, revision: str | None) -> None:
         if revision != self._revision:
             self._revision = revision
             if self._kept:
                 self.flush()
+            else:
+                self._epoch += 1
 
     def statistics(self) -> CacheStatistics:
         """A snapshot of the counters."""

@@ -242,6 +242,7 @@ class Governor:
             kept = self.cache.get(now, key, engine.revision)
             if kept is not None:
                 return *kept, True
+            epoch = self.cache.epoch
             decision: object = await engine.decide(question)
         except Exception as exc:  # noqa: BLE001 (an application's own policy may raise anything)
             decision = no_decision(f"the policy raised {type(exc).__name__}", reason="policy_error")
@@ -254,6 +255,8 @@ class Governor:
         if not decision.allow:
             # Another task may have been allowed the same meanwhile; the later answer counts.
             self.cache.forget(key)
+            return decision, now, False
+        if epoch != self.cache.epoch:
             return decision, now, False
         ends = self.cache.put(
             now, key, decision, ttl_s=_ttl_s(question.query, decision), size=len(question.encoded)

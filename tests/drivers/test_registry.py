@@ -21,6 +21,8 @@ from sark_trio.errors import (
     ServerDisconnected,
 )
 from sark_trio.net.options import Timeouts
+from sark_trio.net.streams import AnyIOBackend
+from sark_trio.transports import _registry_pages
 from sark_trio.transports.registry import RegistryClient, RegistryParameter, RegistryServer
 from tests.support.http_servers import Peer, RawServer, Received, Script, response, serve
 
@@ -526,3 +528,42 @@ async def test_closing_ends_a_request_that_waits() -> None:
     assert sent
     assert "closed" not in repr(client)
     assert client.requests == 1
+
+
+async def test_a_status_that_is_neither_answer_nor_refusal() -> None:
+    async with registry(gives(b"", status="304 Not Modified")) as (_, client):
+        with pytest.raises(ProtocolError, match="answered HTTP 304"):
+            await client.list_servers()
+
+
+async def test_headers_of_ones_own_are_sent() -> None:
+    async with registry(gives({"servers": []}), headers=[("X-Team", "data")]) as (server, client):
+        await client.list_servers()
+    assert server.requests[0].headers["x-team"] == "data"
+
+
+async def test_a_second_connection_that_breaks_is_the_end() -> None:
+    answer = gives({"servers": []})
+    async with (
+        serve(_dying_after(1, answer), _dying_after(0, answer)) as server,
+        client_of(base_of(server)) as client,
+    ):
+        await client.list_servers()
+        with pytest.raises(ServerDisconnected):
+            await client.list_servers()
+    assert server.connections == 2
+
+
+async def test_a_list_without_end_is_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_registry_pages, "ITEMS_MAX", 50)
+    async with registry(paged(60)) as (_, client):
+        with pytest.raises(ProtocolError, match="more than 50 items; iterate over them instead"):
+            await client.list_all_servers(page_size=20)
+        assert len([one async for one in client.servers()]) == 60
+
+
+def test_addresses_are_checked_by_our_own_backend_alone() -> None:
+    with pytest.raises(ValueError, match="default backend"):
+        RegistryClient(
+            "http://127.0.0.1", backend=AnyIOBackend(), address_check=lambda _address: None
+        )

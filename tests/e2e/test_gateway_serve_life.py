@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import socket
-from collections.abc import Mapping
+import sys
 from typing import Any
 
 import anyio
@@ -13,10 +13,9 @@ import pytest
 from sark_trio import Principal
 from sark_trio.errors import ConfigError, TransportNotAvailableError
 from sark_trio.gateway import create_app, serve
-from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import answer, audited, check_log, desk, hang, open_client
-from tests.support.gateway import Answer, Served, connected, head, read, serving
+from tests.support.client import audited, check_log, desk, open_client
+from tests.support.gateway import Answer, Served, Stuck, connected, head, read, serving
 from tests.support.http_servers import no_leaked_descriptors
 
 pytestmark = pytest.mark.anyio
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.anyio
 CALL = {"server": "desk", "tool": "echo"}
 
 
-async def call_under_way(served: Served, tasks: Any) -> list[Answer]:
+async def call_under_way(served: Served, tasks: Any, stuck: Stuck) -> list[Answer]:
     """Begin a call, and wait until it runs."""
     found: list[Answer] = []
 
@@ -32,27 +31,20 @@ async def call_under_way(served: Served, tasks: Any) -> list[Answer]:
         found.append(await served.ask("POST", "/api/v1/invoke", CALL))
 
     tasks.start_soon(call)
-    while served.client.statistics().running_calls == 0:
-        await anyio.sleep(0)
+    await stuck.arrived.wait()
     return found
 
 
 async def test_running_requests_end_within_the_grace() -> None:
-    goes_on = anyio.Event()
-
-    async def late(incoming: Incoming) -> Mapping[str, Any]:
-        incoming.receive()
-        await goes_on.wait()
-        return answer("late")
-
-    async with open_client(desk(late)) as client, serving(client, grace_s=20) as served:
+    stuck = Stuck()
+    async with open_client(desk(stuck)) as client, serving(client, grace_s=20) as served:
         async with anyio.create_task_group() as tasks:
-            found = await call_under_way(served, tasks)
+            found = await call_under_way(served, tasks, stuck)
             served.scope.cancel()
-            while (await connects(served)) is True:
-                await anyio.sleep(0)
+            while await connects(served):
+                assert not served.ended.is_set()
             assert not served.ended.is_set()
-            goes_on.set()
+            stuck.goes_on.set()
             await served.ended.wait()
         assert found[0].json["result"]["content"][0]["text"] == "late"
 
@@ -67,15 +59,15 @@ async def connects(served: Served) -> bool:
 
 @pytest.mark.parametrize("idle", [True, False])
 async def test_requests_that_do_not_end_are_cut_and_told_so(idle: bool) -> None:
-    disk = MemoryDisk()
-    async with open_client(desk(hang), disk) as client, serving(client, grace_s=0.1) as served:
+    disk, stuck = MemoryDisk(), Stuck()
+    async with open_client(desk(stuck), disk) as client, serving(client, grace_s=0.1) as served:
         async with anyio.create_task_group() as tasks, connected(served.url) as stream:
             if idle:
                 # A connection that is kept alive, and says nothing more.
                 keep = {"Connection": "keep-alive"}
                 await stream.send(head(served.url, "GET", "/health", b"", keep))
                 assert (await read(stream)).status == 200
-            found = await call_under_way(served, tasks)
+            found = await call_under_way(served, tasks, stuck)
             began = anyio.current_time()
             await served.stop()
             assert anyio.current_time() - began < 3
@@ -90,18 +82,17 @@ async def test_nothing_is_left_open() -> None:
         async with serving(client) as served:  # whatever is imported or made once
             await served.ask("GET", "/health")
         with no_leaked_descriptors():
-            async with serving(client, grace_s=0.1) as served:
-                async with connected(served.url):
-                    await served.ask("POST", "/api/v1/invoke", CALL)
-                    await served.stop()
+            async with serving(client, grace_s=0.1) as served, connected(served.url):
+                await served.ask("POST", "/api/v1/invoke", CALL)
+                await served.stop()
 
 
 async def test_a_port_that_is_taken_is_a_clear_error() -> None:
     async with open_client(desk()) as client:
         app = create_app(client)
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            with pytest.raises(ConfigError, match="cannot listen on '127.0.0.1'"):
-                await serve(app, port=taken.getsockname()[1])
+        taken = socket.create_server(("127.0.0.1", 0))
+        with taken, pytest.raises(ConfigError, match=r"cannot listen on '127\.0\.0\.1'"):
+            await serve(app, port=taken.getsockname()[1])
         for host, port in (("not an address", 0), ("127.0.0.1", 70_000)):
             with pytest.raises(ConfigError, match="cannot listen"):
                 await serve(app, host=host, port=port)
@@ -161,3 +152,13 @@ async def test_a_websocket_is_turned_away_and_life_spans_are_acknowledged() -> N
             "lifespan.startup.complete",
             "lifespan.shutdown.complete",
         ]
+
+
+async def test_a_server_that_breaks_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def breaks(*_: Any, **__: Any) -> None:
+        raise OSError("broken")
+
+    async with open_client(desk()) as client:
+        monkeypatch.setattr(sys.modules["sark_trio.gateway.serve"], "_runner", lambda: breaks)
+        with pytest.raises(OSError, match="^broken$"):
+            await serve(create_app(client), port=0)

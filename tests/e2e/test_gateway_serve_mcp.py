@@ -14,10 +14,23 @@ from sark_trio import AllowAll, AuditLog, GatewayClient, Principal
 from sark_trio.client.servers import Memory
 from sark_trio.errors import RemoteError
 from sark_trio.gateway import answering
+from sark_trio.gateway.endpoint import McpEndpoint
+from sark_trio.gateway.methods import Methods
+from sark_trio.gateway.sessions import Sessions
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import Desk, answer, audited, desk, hang, open_client, tool
-from tests.support.gateway import Answer, Served, connected, envelope, head, serving, sse_events
+from tests.support.client import Desk, answer, audited, desk, open_client, tool
+from tests.support.gateway import (
+    Answer,
+    Served,
+    Stuck,
+    connected,
+    envelope,
+    eventually,
+    head,
+    serving,
+    sse_events,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -139,13 +152,7 @@ async def test_progress_is_not_told_where_it_is_not_wanted(params: Any, accept: 
 
 async def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "PING_S", 0.02)
-    goes_on = anyio.Event()
-
-    async def late(incoming: Incoming) -> Mapping[str, Any]:
-        incoming.receive()
-        await goes_on.wait()
-        return answer("late")
-
+    late = Stuck()
     async with served_by(desk(late)) as served:
         headers, body = envelope("tools/call", ECHO)
         async with connected(served.url) as stream:
@@ -153,7 +160,7 @@ async def test_a_long_silence_is_filled_with_comments(monkeypatch: pytest.Monkey
             got = b""
             while got.count(b": ping\n\n") < 3:
                 got += await stream.receive()
-            goes_on.set()
+            late.goes_on.set()
             while not got.endswith(b"0\r\n\r\n"):
                 got += await stream.receive()
     assert b"text/event-stream" in got
@@ -278,14 +285,13 @@ async def test_failures_have_codes_of_their_own() -> None:
 
 async def test_a_caller_that_goes_away_gives_up_its_call() -> None:
     disk = MemoryDisk()
-    async with served_by(desk(hang), disk) as served:
+    stuck = Stuck()
+    async with served_by(desk(stuck), disk) as served:
         headers, body = envelope("tools/call", ECHO)
         async with connected(served.url) as stream:
             await stream.send(head(served.url, "POST", "/mcp", json.dumps(body).encode(), headers))
-            while served.client.statistics().running_calls == 0:
-                await anyio.sleep(0)
-        while served.client.statistics().running_calls:
-            await anyio.sleep(0)
+            await stuck.arrived.wait()
+        await eventually(lambda: served.client.statistics().running_calls == 0)
         assert (await served.rpc("tools/call", ECHO)).status == 200
     first, second = audited(disk, "outcome")
     assert (first["outcome"], first["delivery"]) == ("cancelled", "unknown")
@@ -404,7 +410,8 @@ async def test_a_session_is_its_owners_alone() -> None:
 @pytest.mark.parametrize("how", ["cancelled", "deleted"])
 async def test_a_call_is_given_up_by_its_owner(how: str) -> None:
     disk = MemoryDisk()
-    async with served_by(desk(hang), disk) as served, anyio.create_task_group() as tasks:
+    stuck = Stuck()
+    async with served_by(desk(stuck), disk) as served, anyio.create_task_group() as tasks:
         client = Legacy(served)
         await client.initialize()
         found: list[Answer] = []
@@ -413,16 +420,14 @@ async def test_a_call_is_given_up_by_its_owner(how: str) -> None:
             found.append(await client.call("tools/call", ECHO))
 
         tasks.start_soon(call)
-        while served.client.statistics().running_calls == 0:
-            await anyio.sleep(0)
+        await stuck.arrived.wait()
         same = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": ECHO}
         assert (await client.post(same)).error["code"] == -32600
         if how == "cancelled":
             await client.notify("notifications/cancelled", {"requestId": 2})
         else:
             await served.ask("DELETE", "/mcp", **client.headers)
-        while not found:
-            await anyio.sleep(0)
+        await eventually(lambda: bool(found))
     assert (found[0].status, sse_events(found[0].body)) == (200, [])
     (ended,) = audited(disk, "outcome")
     assert ended["outcome"] == "cancelled"
@@ -430,13 +435,7 @@ async def test_a_call_is_given_up_by_its_owner(how: str) -> None:
 
 async def test_a_legacy_caller_that_goes_away_gives_up_nothing() -> None:
     disk = MemoryDisk()
-    goes_on = anyio.Event()
-
-    async def late(incoming: Incoming) -> Mapping[str, Any]:
-        incoming.receive()
-        await goes_on.wait()
-        return answer("late")
-
+    late = Stuck()
     async with served_by(desk(late), disk) as served:
         client = Legacy(served)
         await client.initialize()
@@ -444,11 +443,47 @@ async def test_a_legacy_caller_that_goes_away_gives_up_nothing() -> None:
         async with connected(served.url) as stream:
             data = json.dumps(body).encode()
             await stream.send(head(served.url, "POST", "/mcp", data, client.headers))
-            while served.client.statistics().running_calls == 0:
-                await anyio.sleep(0)
+            await late.arrived.wait()
         assert (await client.call("ping")).status == 200
-        goes_on.set()
-        while served.client.statistics().running_calls:
-            await anyio.sleep(0)
+        late.goes_on.set()
+        await eventually(lambda: served.client.statistics().running_calls == 0)
     (ended,) = audited(disk, "outcome")
     assert ended["outcome"] == "ok"
+
+
+async def test_more_sessions_than_can_be_are_turned_away() -> None:
+    stuck = Stuck()
+    async with served_by(desk(stuck)) as served, anyio.create_task_group() as tasks:
+        served.app.mcp = McpEndpoint(Methods(served.client), Sessions(sessions_max=1))
+        busy = Legacy(served)
+        await busy.initialize()
+        tasks.start_soon(busy.call, "tools/call", ECHO)
+        await stuck.arrived.wait()
+        found = await Legacy(served).initialize()
+        assert (found.status, found.error["type"]) == (503, "overloaded")
+        stuck.goes_on.set()
+
+
+async def test_progress_that_nobody_takes_is_left_out() -> None:
+    async def floods(incoming: Incoming) -> Mapping[str, Any]:
+        token = incoming.receive().get("_meta", {}).get("progressToken", "none")
+        for value in range(1000):
+            params = {"progressToken": token, "progress": value}
+            incoming.notify("notifications/progress", params)
+        return answer("done")
+
+    async with served_by(desk(floods)) as served:
+        found = await served.rpc("tools/call", {**ECHO, "_meta": {"progressToken": 1}})
+    *events, last = sse_events(found.body)
+    assert len(events) == answering.EVENTS_MAX
+    assert set(events[0]["params"]) == {"progressToken", "progress"}
+    assert last["result"]["content"][0]["text"] == "done"
+
+
+async def test_a_tool_whose_name_holds_the_joint() -> None:
+    server = desk(tools=[tool("a__b")])
+    async with served_by(server) as served:
+        assert (await served.rpc("tools/call", {"name": "desk__a__b"})).status == 200
+        found = await served.rpc("tools/call", {"name": "x__desk__a"})
+        assert found.error["data"]["type"] == "unknown_tool"
+    assert server.arrived == [{}]

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import h11
 import pytest
 
 from sark_trio import BreakerOptions, Principal
@@ -21,9 +22,11 @@ from sark_trio.errors import (
     ServerDisconnected,
     status_error,
 )
+from sark_trio.gateway import asgi
+from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import Desk, Step, answer, audited, desk, hang, open_client, records, tool
-from tests.support.gateway import Served, connected, head, read, serving
+from tests.support.gateway import Served, Stuck, connected, eventually, head, read, serving
 
 pytestmark = pytest.mark.anyio
 
@@ -302,10 +305,10 @@ async def test_a_huge_body_that_nobody_wants_hangs_nothing(path: str) -> None:
 
 
 async def test_more_requests_than_allowed_are_turned_away() -> None:
-    async with served_by(desk(hang), requests_max=1) as served, anyio.create_task_group() as tasks:
+    stuck = Stuck()
+    async with served_by(desk(stuck), requests_max=1) as served, anyio.create_task_group() as tasks:
         tasks.start_soon(served.ask, "POST", "/api/v1/invoke", CALL)
-        while served.client.statistics().running_calls == 0:
-            await anyio.sleep(0)
+        await stuck.arrived.wait()
         found = await served.ask("GET", "/api/v1/servers")
         assert (found.status, found.error["type"]) == (503, "overloaded")
         assert found.headers["retry-after"] == "1"
@@ -434,3 +437,51 @@ async def test_ready_says_when_calls_can_be_made() -> None:
         assert (await served.ask("GET", "/health")).status == 200
         refused = await served.ask("POST", "/api/v1/invoke", CALL)
         assert (refused.status, refused.error["type"]) == (503, "closing")
+
+
+# -- what should not happen -----------------------------------------------------------------------
+
+
+async def test_a_mistake_of_ours_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: Incoming) -> dict[str, Any]:
+        raise ValueError("secret of the operator")
+
+    async with served_by(desk(broken)) as served:
+        found = await served.ask("POST", "/api/v1/invoke", CALL)
+        assert (found.status, found.error["type"]) == (500, "internal")
+        assert b"secret" not in found.body
+        assert (await served.ask("POST", "/api/v1/invoke", CALL)).status == 200
+    assert "a request to /api/v1/invoke failed" in caplog.text
+    assert "secret of the operator" in caplog.text
+
+
+async def test_a_body_that_is_cut_short_calls_nothing() -> None:
+    server = desk()
+    async with served_by(server) as served:
+        async with connected(served.url) as stream:
+            length = {"Content_Length": "1000", "Content_Type": "application/json"}
+            await stream.send(head(served.url, "POST", "/api/v1/invoke", b"{", length))
+            await stream.send_eof()
+            with pytest.raises((h11.RemoteProtocolError, anyio.BrokenResourceError)):
+                await read(stream)
+        await eventually(lambda: served.app.traffic.in_flight == 0)
+    assert server.arrived == []
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "BODY_S", 0.1)
+    monkeypatch.setattr(asgi, "DISCARD_S", 0.1)
+    async with served_by(desk()) as served, connected(served.url) as stream:
+        length = {"Content_Length": "1000", "Content_Type": "application/json"}
+        await stream.send(head(served.url, "POST", "/api/v1/invoke", b"{", length))
+        assert (await read(stream)).status == 408
+
+
+async def test_a_schema_without_properties_has_no_parameters() -> None:
+    listed = tool("odd", inputSchema={"type": "object", "properties": {"a": True}, "required": "a"})
+    async with served_by(desk(tools=[tool(), listed])) as served:
+        page = (await served.ask("GET", "/api/v1/tools")).json["tools"]
+    assert [one["parameters"] for one in page] == [
+        [],
+        [{"name": "a", "type": "any", "required": False}],
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 from weakref import WeakSet
 
@@ -47,16 +48,35 @@ OPTIONS = st.one_of(
 )
 NUMBER = st.integers(0, 23)
 STEP = st.tuples(st.sampled_from(EVENTS), NUMBER, NUMBER)
-#: Few keys, used often, at times that matter: where most of what can go wrong meets.
-BUSY = st.tuples(
-    st.sampled_from([*EVENTS[:-1], "fill", "fill", "wait"]),
-    st.sampled_from([0, 0, 4, 4, 5, 6]),
+#: Waits by their places in the model's list: into an entry's last tenth, and to its end.
+EARLY, OVER = 4, 5
+#: Few keys, each of them used often, in turns of events after which something is at stake.
+SCENES = [
+    ("fill",),
+    ("lookup",),
+    ("store",),
+    ("fail",),
+    ("deny",),
+    ("abandon",),
+    ("invalidate",),
+    ("tick",),
+    (EARLY, "lookup"),
+    ("fill", EARLY, "lookup", "lookup"),
+    ("fill", OVER, "lookup"),
+    ("fill", OVER, "lookup", "fail"),
+    ("fill", OVER, "lookup", "deny"),
+]
+TURN = st.builds(
+    lambda scene, key, b: [
+        (event, key, b) if isinstance(event, str) else ("wait", event, 0) for event in scene
+    ],
+    st.sampled_from(SCENES),
+    st.sampled_from([0, 4, 0, 4, 1, 2, 3]),
     NUMBER,
 )
 STEPS = st.one_of(
     st.lists(STEP, max_size=60),
-    st.lists(BUSY, min_size=12, max_size=60),
-    st.lists(BUSY, min_size=12, max_size=60),
+    st.lists(TURN, min_size=4, max_size=30).map(lambda turns: [*chain.from_iterable(turns)]),
 )
 Step = tuple[str, int, int]
 
@@ -146,8 +166,8 @@ def _turn(cache: Any, now: float, key: Any, event: str, b: int, flights: list[in
 @example(
     options=ROOMY,
     steps=[
-        *[("lookup", 0, 0), ("store", 0, 0), ("wait", 5, 0), ("wait", 6, 0)],
-        *[("lookup", 0, 0), ("fail", 0, 0)],
+        *[("fill", 0, 0), ("wait", OVER, 0)],
+        *[("lookup", 0, 0), ("fail", 0, 0), ("wait", 6, 0), ("lookup", 0, 0), ("fail", 0, 0)],
     ],
 )
 def test_c02_what_is_over_is_not_served_but_as_stale(
@@ -168,6 +188,10 @@ def test_c02_what_is_over_is_not_served_but_as_stale(
 
 @pytest.mark.law("C2")
 @given(options=OPTIONS, steps=STEPS)
+@example(
+    options=ROOMY,
+    steps=[("fill", 0, 0), ("wait", EARLY, 0), ("lookup", 0, 1), ("deny", 0, 0), ("lookup", 0, 0)],
+)
 def test_c02_what_the_server_disowned_is_not_served(
     options: CacheOptions, steps: list[Step]
 ) -> None:
@@ -311,6 +335,25 @@ def test_c05_the_defaults_hold_a_thousand_entries_and_64_mib() -> None:
 
 @pytest.mark.law("C5", "C2", "C3", "C4")
 @given(options=OPTIONS, steps=STEPS)
+@example(  # Of two fetches that may be shared, the later one is answered first.
+    options=ROOMY,
+    steps=[("lookup", 0, 3), ("lookup", 4, 3), ("store", 1, 3), ("store", 0, 3), ("lookup", 4, 3)],
+)
+@example(  # Her own answer is older than the one that all may see.
+    options=ROOMY,
+    steps=[("fill", 0, 0), ("fill", 4, 3), ("lookup", 0, 3)],
+)
+@example(  # One refreshes early what is shared; the others are served.
+    options=ROOMY,
+    steps=[("fill", 0, 3), ("wait", EARLY, 0), ("lookup", 0, 7), ("lookup", 4, 7)],
+)
+@example(  # The first was used since, so the second has to go.
+    options=CacheOptions(entries_max=2),
+    steps=[
+        *[("fill", 0, 0), ("fill", 1, 0), ("lookup", 0, 0), ("fill", 2, 0)],
+        *[("lookup", 0, 0), ("lookup", 1, 0)],
+    ],
+)
 def test_c05_is_the_naive_cache(options: CacheOptions, steps: list[Step]) -> None:
     """Any trace gets the answers of a cache that is told in lists, without care for cost."""
     real, model = Play(freshness.ResponseCache(options)), Play(CacheModel(options))

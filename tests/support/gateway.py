@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -11,13 +11,27 @@ from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import h11
 from attrs import define, field
 
 from sark_trio import GatewayClient
 from sark_trio.gateway import Gateway, create_app, serve
+from sark_trio.transports.memory import Incoming
 
-__all__ = ["Answer", "Served", "ask", "connected", "envelope", "serving", "sse_events"]
+__all__ = [
+    "Answer",
+    "Served",
+    "Stuck",
+    "ask",
+    "connected",
+    "envelope",
+    "eventually",
+    "head",
+    "read",
+    "serving",
+    "sse_events",
+]
 
 #: Longer than anything here takes on a loaded machine: a test that gets there has hung.
 HUNG_S = 30.0
@@ -42,6 +56,26 @@ class Answer:
     @property
     def error(self) -> Any:
         return self.json["error"]
+
+
+@define(eq=False)
+class Stuck:
+    """A step of a scripted server: takes the call, and answers when it is told to."""
+
+    arrived: anyio.Event = field(factory=anyio.Event)
+    goes_on: anyio.Event = field(factory=anyio.Event)
+
+    async def __call__(self, incoming: Incoming) -> dict[str, Any]:
+        incoming.receive()
+        self.arrived.set()
+        await self.goes_on.wait()
+        return {"content": [{"type": "text", "text": "late"}]}
+
+
+async def eventually(check: Callable[[], bool]) -> None:
+    """Wait until *check* holds; the block around it bounds the time."""
+    while not check():
+        await anyio.lowlevel.checkpoint()
 
 
 @define(eq=False)

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from sark_trio import errors
 from sark_trio.governance.audit_record import args_digest
@@ -315,6 +316,40 @@ def test_a_decision_of_a_replaced_policy_is_bound_to_it_and_not_kept() -> None:
 
 
 @pytest.mark.fault(20)
+@pytest.mark.parametrize("how", ["replaced by itself", "another revision was seen"])
+def test_an_answer_to_a_question_from_before_a_flush_is_not_kept(how: str) -> None:
+    async def main() -> None:
+        class Slow:
+            revision = "old"
+            asked = 0
+
+            async def decide(self, question: Question) -> Decision:
+                self.asked += 1
+                if question.query.arguments == {"sql": "slow"} and self.asked == 1:
+                    await go_on.wait()
+                    return Decision(allow=True, revision="old")
+                return Decision(allow=True, revision=self.revision)
+
+        go_on, engine = trio.Event(), Slow()
+        governor = Governor(policy=engine)
+        slow = query(arguments={"sql": "slow"})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(governor.decide, 0.0, slow)
+            await trio.testing.wait_all_tasks_blocked()
+            if how == "replaced by itself":
+                governor.replace_policy(engine)
+            else:
+                engine.revision = "new"
+                await governor.decide(0.0, query(arguments={"sql": "quick"}))
+            go_on.set()
+        engine.revision = "old"  # as an engine has it whose last answer was the slow one
+        asked = engine.asked
+        assert not (await governor.decide(0.1, slow)).cached
+        assert engine.asked == asked + 1
+
+    trio.run(main)
+
+
 def test_lists_are_filtered_and_an_outage_is_no_empty_list() -> None:
     def tools(who: Principal) -> list[Query]:
         return [query(principal=who, action=DISCOVER, tool=name) for name in ("a", "b")]
