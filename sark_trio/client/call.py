@@ -14,6 +14,7 @@ import anyio
 from attrs import define, field, frozen
 
 from sark_trio.client.records import Records
+from sark_trio.client.redaction import redact_error
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import CallTimeout, ClientClosed, Delivery, Denied, GatewayError
 from sark_trio.governance.filters import ToolFacts
@@ -99,6 +100,7 @@ class Call:
             raw, verdict = await self._attempts(outgoing, verdict)
             result, redactions = self._oblige(raw, verdict)
         except GatewayError as exc:
+            redact_error(exc, verdict.obligations)
             self.records.failure(exc, self.attempts)
             raise
         except BaseException:
@@ -297,7 +299,7 @@ def query_of(upstream: Upstream, asked: ToolCall) -> Query:
 def facts_of(tool: Tool, sensitive_params: tuple[str, ...]) -> ToolFacts:
     """What the filter needs to know of *tool*: the names it declares, if it declares them all."""
     schema = tool.input_schema
-    closed = schema.get("additionalProperties") is False
+    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
     names = schema.get("properties")
     declared = frozenset(names) if closed and isinstance(names, dict) else None
     return ToolFacts(parameters=declared, sensitive_params=frozenset(sensitive_params))

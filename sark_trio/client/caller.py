@@ -73,7 +73,8 @@ class Caller:
                 raise
             finally:
                 self._done(scope)
-        raise call.cut_off(closing=self.closing)
+        # Closing cancels scopes before their time; whatever was late by itself is late.
+        raise call.cut_off(closing=anyio.current_time() < scope.deadline)
 
     async def explain(self, upstream: Upstream, asked: ToolCall) -> Verdict:
         """What would be decided about *asked*; nothing is sent or recorded."""

@@ -10,7 +10,15 @@ from typing import Any, final
 import anyio
 from attrs import define, field, frozen
 
-from sark_trio.errors import ClientClosed, GatewayError, ProtocolError, UnknownTool
+from sark_trio import jsontext
+from sark_trio.errors import (
+    CallTimeout,
+    ClientClosed,
+    GatewayError,
+    MessageTooLarge,
+    ProtocolError,
+    UnknownTool,
+)
 from sark_trio.mcp.results import page_of
 from sark_trio.mcp.tools import Tool, parse_tools
 
@@ -25,6 +33,11 @@ REFRESH_MIN_S = 1.0
 #: No server has more pages or tools than this; one that does repeats itself.
 PAGES_MAX = 1_000
 TOOLS_MAX = 100_000
+#: All definitions together: a thousand tools with 16 KiB of schema each.
+LIST_BYTES_MAX = 16 * 1024 * 1024
+#: Longest wait for all pages. Whoever waits for the list may have less time; nobody who comes
+#: later is to find a fetch that never ends.
+LIST_TIMEOUT_S = 30.0
 
 
 @final
@@ -44,13 +57,13 @@ class Listing:
 class Catalogue:
     """Tools of one server, single-flight and bounded.
 
-    :param fetch: sends one ``tools/list`` with the given parameters.
+    :param fetch: makes one ``tools/list`` with the given parameters, until that deadline.
     :param spawn: runs a coroutine function in a task that outlives the caller.
     :param over_http: hold tools to the rules of mirrored headers.
     """
 
     _server: str
-    _fetch: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    _fetch: Callable[[Mapping[str, Any], float], Awaitable[dict[str, Any]]]
     _spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
     _over_http: bool = True
     _listing: Listing | None = field(default=None, init=False)
@@ -97,17 +110,20 @@ class Catalogue:
         return found
 
     def _unknown(self, name: str, listing: Listing) -> UnknownTool:
+        """Which tools there are is not said here: policy may not let this caller see them."""
         reason = listing.rejected.get(name)
         if reason is not None:
             message = f"{self._server}: tool {name!r} was rejected: {reason}"
         else:
-            known = ", ".join(sorted(listing.tools)[:10]) or "none"
-            message = f"{self._server}: no tool {name!r}; it has {known}"
+            message = f"{self._server}: no tool {name!r} (names are exact; list_tools has yours)"
         return UnknownTool(message, server=self._server)
 
     async def _join(self) -> Listing:
-        flight = self._flight
-        if flight is None or flight.generation != self._generation:
+        wanted = self._generation
+        while (flight := self._flight) is not None and flight.generation < wanted:
+            # One fetch at a time, however often the server says that its tools changed.
+            await flight.done.wait()
+        if flight is None:
             flight = _Flight(generation=self._generation)
             self._spawn(partial(self._fly, flight))
             self._flight = flight
@@ -129,11 +145,15 @@ class Catalogue:
         flight.scope.cancel()
 
     async def _fly(self, flight: _Flight) -> None:
+        flight.scope.deadline = anyio.current_time() + LIST_TIMEOUT_S
         try:
             with flight.scope:
-                flight.listing = await self._fetch_all()
+                flight.listing = await self._fetch_all(flight.scope.deadline)
                 if flight.generation == self._generation:
                     self._listing = flight.listing
+            if flight.waiting and flight.scope.cancelled_caught:
+                message = f"{self._server}: no list of tools within {LIST_TIMEOUT_S:g} s"
+                flight.error = CallTimeout(message, server=self._server)
         except GatewayError as exc:
             flight.error = exc
         finally:
@@ -141,12 +161,20 @@ class Catalogue:
                 self._flight = None
             flight.done.set()
 
-    async def _fetch_all(self) -> Listing:
+    async def _fetch_all(self, deadline: float) -> Listing:
         raw: list[Any] = []
-        ttl_s, cursor, seen = TTL_MAX_S, None, set[str]()
+        seen: set[str] = set()
+        cursor: str | None = None
+        ttl_s, size_bytes = TTL_MAX_S, 0
         for _ in range(PAGES_MAX):
-            result = await self._fetch({} if cursor is None else {"cursor": cursor})
+            result = await self._fetch({} if cursor is None else {"cursor": cursor}, deadline)
             items, cursor = page_of(result, "tools")
+            size_bytes += len(jsontext.encode(items))
+            if size_bytes > LIST_BYTES_MAX:
+                raise MessageTooLarge(
+                    f"{self._server}: the list of tools is larger than {LIST_BYTES_MAX} bytes",
+                    limit_bytes=LIST_BYTES_MAX,
+                )
             raw.extend(items)
             ttl_s = min(ttl_s, _ttl_of(result))
             if cursor is None or len(raw) > TOOLS_MAX:

@@ -125,7 +125,12 @@ class GatewayClient:
             errands=errands,
             caller=self._caller,
             grace_s=grace_s,
-            make=partial(_make, breaker=breaker or BreakerOptions(), retry=retry or RetryConfig()),
+            make=partial(
+                _make,
+                breaker=breaker or BreakerOptions(),
+                retry=retry or RetryConfig(),
+                jitter=jitter,
+            ),
         )
         for name, server in (servers or {}).items():
             self._engine.put(name, server)
@@ -251,6 +256,7 @@ class GatewayClient:
         """
         if timeout_s is not None and not timeout_s >= 0:
             raise UsageError(f"timeout_s={timeout_s!r} is no number of seconds")
+        _check_names(server_name, tool_name)
         self._engine.open_tasks()
         call = ToolCall(
             tool=tool_name,
@@ -319,12 +325,19 @@ def _ready(policy: Policy, exchange: Exchange) -> Policy:
     return policy
 
 
+def _check_names(*names: object) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise UsageError(f"names of servers and tools are strings, not {name!r}")
+
+
 def _make(
     name: str,
     server: Server | str | Sequence[str],
     *,
     breaker: BreakerOptions,
     retry: RetryConfig,
+    jitter: Callable[[], float],
 ) -> Upstream:
     known = as_server(server, source=f"servers.{name}")
-    return Upstream.of(name, known, breaker=breaker, retry=retry)
+    return Upstream.of(name, known, breaker=breaker, retry=retry, jitter=jitter)

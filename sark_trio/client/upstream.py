@@ -6,23 +6,25 @@ transport that crashes takes its own task group with it, and no other server's.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Coroutine, Mapping
 from importlib.metadata import version
-from typing import Any, Literal, Protocol, final
+from typing import Any, Literal, final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from attrs import define, field, frozen
 
 from sark_trio.client.catalogue import Catalogue
+from sark_trio.client.errand import Errand, Watcher
 from sark_trio.client.lifetime import collapse
 from sark_trio.client.servers import Http, Memory, Server, Stdio
 from sark_trio.errors import (
-    CallTimeout,
     CircuitOpen,
     ClientClosed,
     ConfigError,
     GatewayError,
+    ProtocolError,
     TransportError,
 )
 from sark_trio.machines.breaker import Breaker
@@ -35,34 +37,19 @@ from sark_trio.machines.circuit import (
     Reject,
 )
 from sark_trio.machines.retry import RetryConfig, vote
-from sark_trio.mcp.messages import Agreed, Notification
+from sark_trio.mcp.codec import result_of
+from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Success
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 from sark_trio.transports.http import HttpTransport
 from sark_trio.transports.memory import MemoryTransport
 from sark_trio.transports.stdio import StdioTransport
 
-__all__ = ["Upstream", "UpstreamStatistics", "Watcher"]
+__all__ = ["Upstream", "UpstreamStatistics"]
 
 #: Who we say we are (MCP 2026-07-28, "clientInfo"): for display, never for decisions.
 CLIENT_INFO = {"name": "sark_trio", "version": version("sark_trio")}
 
-#: Longest wait for one page of tools. Whoever waits for the list may have less time; nobody
-#: who comes later is to find a fetch that never ends.
-LIST_TIMEOUT_S = 30.0
-
 State = Literal["idle", "running", "failed", "closed"]
-
-
-class Watcher(Protocol):
-    """Whoever makes an attempt, and knows what its end means."""
-
-    def admitted(self) -> None:
-        """The breaker let the attempt out."""
-
-    def timed_out(self) -> bool:
-        """Whether the deadline that we set ourselves has passed: that is a failure of the
-        server, while a caller's own cancellation says nothing about it.
-        """
 
 
 @final
@@ -91,6 +78,7 @@ class Upstream:
     server: Server
     breaker: Breaker
     retry: RetryConfig
+    jitter: Callable[[], float] = random.random
     budget: RetryBudget = field(factory=RetryBudget)
     catalogue: Catalogue = field(init=False)
     state: State = field(default="idle", init=False)
@@ -113,7 +101,13 @@ class Upstream:
 
     @classmethod
     def of(
-        cls, name: str, server: Server, *, breaker: BreakerOptions, retry: RetryConfig
+        cls,
+        name: str,
+        server: Server,
+        *,
+        breaker: BreakerOptions,
+        retry: RetryConfig,
+        jitter: Callable[[], float] = random.random,
     ) -> Upstream:
         """The upstream of *server*, with the client's options where it has none of its own."""
         options = server.breaker or breaker
@@ -122,6 +116,7 @@ class Upstream:
             server=server,
             breaker=Breaker(options, key=name),
             retry=server.retry or retry,
+            jitter=jitter,
         )
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -134,9 +129,9 @@ class Upstream:
                 task_status.started()
         except Exception as exc:  # noqa: BLE001 - whatever it was, it is this server's alone
             self.state, self._failure = "failed", collapse(exc)
-        else:
-            self.state = "closed"
         finally:
+            if self.state != "failed":
+                self.state = "closed"
             self._tasks = None
             self._ended.set()
 
@@ -163,10 +158,10 @@ class Upstream:
         admitted = self.breaker.acquire(began)
         if isinstance(admitted, Reject):
             raise self._open(admitted)
-        watcher.admitted()
         outcome = Outcome.NEUTRAL
         try:
-            result = await self._transport.request(outgoing)
+            watcher.admitted()
+            result = self._complete(await self._transport.request(outgoing))
             outcome = Outcome.SUCCESS
         except GatewayError as exc:
             outcome = vote(exc)
@@ -178,6 +173,17 @@ class Upstream:
         finally:
             now = anyio.current_time()
             self.breaker.settle(now, admitted.permit, outcome, now - began)
+        return result
+
+    def _complete(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """*answer*, if it is one (MCP 2026-07-28, "ResultType")."""
+        agreed = self._transport.agreed
+        result = result_of(Success(0, answer), modern=agreed is None or agreed.modern)
+        if isinstance(result, InputRequired):
+            raise ProtocolError(
+                f"{self.name}: the server asks for input, which this client did not offer",
+                delivery="answered",
+            )
         return result
 
     @property
@@ -219,13 +225,15 @@ class Upstream:
         if self.state != "running":
             raise ClientClosed(f"{self.name}: not connected", server=self.name)
 
-    async def _list_tools(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        outgoing = Outgoing(method="tools/list", params=params, replay_safe=True)
-        with anyio.CancelScope(deadline=anyio.current_time() + LIST_TIMEOUT_S) as scope:
-            return await self.request(outgoing, _Errand(scope))
-        raise CallTimeout(
-            f"{self.name}: no list of tools within {LIST_TIMEOUT_S:g} s", server=self.name
+    async def _list_tools(self, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        errand = Errand(
+            attempt=self.request,
+            retry=self.retry,
+            budget=self.budget,
+            jitter=self.jitter,
+            deadline=deadline,
         )
+        return await errand.request("tools/list", params)
 
     def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._check_running()
@@ -235,21 +243,6 @@ class Upstream:
     def _on_event(self, notification: Notification) -> None:
         if notification.method == "notifications/tools/list_changed":
             self.catalogue.invalidate()
-
-
-@final
-@frozen
-class _Errand:
-    """A request of our own, such as for the list of tools."""
-
-    _scope: anyio.CancelScope
-
-    def admitted(self) -> None:
-        """Nobody counts."""
-
-    def timed_out(self) -> bool:
-        """Whether it took too long, rather than that nobody waits for it any more."""
-        return self._scope.cancel_called
 
 
 def _make_transport(server: Server, on_event: Callable[[Notification], None]) -> Transport:

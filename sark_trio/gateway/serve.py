@@ -39,7 +39,8 @@ async def serve(
     """Serve *app* until cancelled; ``await tasks.start(serve, app)`` gives its base URL.
 
     Cancelled, it takes no new connections, lets running requests end within *grace_s* and cancels
-    the others; at most two seconds more, and nothing of it is left.
+    the others; then nothing of it is left. Only a client that does not take its answer can hold
+    that up, for :data:`STALLED_S` seconds.
 
     :param host: an address of this machine. One that others can reach needs *app* to ask for
         credentials; TLS is for a proxy in front of it to add.
@@ -87,7 +88,7 @@ async def _run(app: Gateway, run: Any, config: Config, grace_s: float, started: 
             await ended.wait()
         finally:
             stop.set()
-            shielded.deadline = anyio.current_time() + grace_s + 2 * _MARGIN_S
+            shielded.deadline = anyio.current_time() + grace_s + STALLED_S + 2 * _MARGIN_S
             with anyio.CancelScope(shield=True, deadline=shielded.deadline):
                 await app.close(grace_s)
     if failures:

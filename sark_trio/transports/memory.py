@@ -16,7 +16,14 @@ from anyio.abc import TaskStatus
 from attrs import define, field
 
 from sark_trio import jsontext
-from sark_trio.errors import ClientClosed, Delivery, InvalidArguments, ProtocolError
+from sark_trio.errors import (
+    ClientClosed,
+    Delivery,
+    GatewayError,
+    InvalidArguments,
+    ProtocolError,
+    RemoteError,
+)
 from sark_trio.mcp.messages import Agreed, Notification
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
@@ -26,6 +33,8 @@ __all__ = ["Incoming", "MemoryTransport", "Serve"]
 _VERSION: Final = "2026-07-28"
 #: A server that holds on to a cancelled request is waited for this long (laws, 2.0: cleanup).
 _STOP_S: Final = 1.0
+#: JSON-RPC 2.0, section 5.1.
+_INTERNAL_ERROR: Final = -32603
 
 
 @final
@@ -129,7 +138,11 @@ class MemoryTransport(Transport):
         return self._agreed
 
     async def request(self, outgoing: Outgoing) -> dict[str, Any]:
-        """See :meth:`Transport.request`. What *serve* raises comes out as it is."""
+        """See :meth:`Transport.request`.
+
+        A :class:`GatewayError` that *serve* raises comes out as it is; any other exception is
+        the server's own failure, and is answered as JSON-RPC servers answer it (-32603).
+        """
         await self.connect()
         self._requests += 1
         incoming = Incoming(outgoing.method, outgoing, self._on_event)
@@ -137,6 +150,11 @@ class MemoryTransport(Transport):
             self._scopes.add(scope)
             try:
                 return _result(await self._serve(incoming))
+            except GatewayError:
+                raise
+            except Exception as exc:
+                kind = type(exc).__name__
+                raise RemoteError(f"the server failed: {kind}", code=_INTERNAL_ERROR) from exc
             finally:
                 self._scopes.discard(scope)
                 if not self._scopes:

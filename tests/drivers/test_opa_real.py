@@ -29,7 +29,6 @@ from tests.support.opa import http_exchange
 from tests.support.peers import opa_server
 
 
-
 @pytest.fixture(scope="module")
 def opa_url() -> Iterator[str]:
     with opa_server(POLICIES / "gateway.rego") as url:

@@ -160,5 +160,5 @@ async def test_a_server_that_breaks_is_told_as_it_is(monkeypatch: pytest.MonkeyP
 
     async with open_client(desk()) as client:
         monkeypatch.setattr(sys.modules["sark_trio.gateway.serve"], "_runner", lambda: breaks)
-        with pytest.raises(OSError, match="^broken$"):
+        with pytest.raises(OSError, match=r"^broken$"):
             await serve(create_app(client), port=0)

@@ -475,7 +475,8 @@ async def test_progress_that_nobody_takes_is_left_out() -> None:
     async with served_by(desk(floods)) as served:
         found = await served.rpc("tools/call", {**ECHO, "_meta": {"progressToken": 1}})
     *events, last = sse_events(found.body)
-    assert len(events) == answering.EVENTS_MAX
+    # One may be in the hands of whoever sends them.
+    assert answering.EVENTS_MAX <= len(events) <= answering.EVENTS_MAX + 1
     assert set(events[0]["params"]) == {"progressToken", "progress"}
     assert last["result"]["content"][0]["text"] == "done"
 

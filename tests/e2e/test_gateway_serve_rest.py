@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-import h11
 import pytest
 
 from sark_trio import BreakerOptions, Principal
@@ -462,8 +461,7 @@ async def test_a_body_that_is_cut_short_calls_nothing() -> None:
             length = {"Content_Length": "1000", "Content_Type": "application/json"}
             await stream.send(head(served.url, "POST", "/api/v1/invoke", b"{", length))
             await stream.send_eof()
-            with pytest.raises((h11.RemoteProtocolError, anyio.BrokenResourceError)):
-                await read(stream)
+            assert (await read(stream)).status in {0, 400}  # closed, or told so
         await eventually(lambda: served.app.traffic.in_flight == 0)
     assert server.arrived == []
 

@@ -17,7 +17,10 @@ from sark_trio.errors import (
     ClientClosed,
     ConnectError,
     GatewayError,
+    MessageTooLarge,
     ProtocolError,
+    RemoteError,
+    ServerDisconnected,
     UnknownTool,
 )
 from sark_trio.transports.memory import Incoming
@@ -124,13 +127,13 @@ async def test_a_fetch_ends_and_does_not_poison_the_next(autojump_clock: MockClo
 async def test_a_failed_fetch_fails_all_who_wait_and_is_not_kept(
     autojump_clock: MockClock,
 ) -> None:
-    failure = ConnectError("refused")
+    failure = RemoteError("broken", code=-32603)  # an answer: asking again would not mend it
     server = desk(list_script=[failure])
     found: list[GatewayError] = []
     async with open_client(server) as client:
 
         async def ask() -> None:
-            with pytest.raises(ConnectError) as caught:
+            with pytest.raises(RemoteError) as caught:
                 await client.invoke_tool("desk", "echo")
             found.append(caught.value)
 
@@ -143,6 +146,60 @@ async def test_a_failed_fetch_fails_all_who_wait_and_is_not_kept(
         assert all(each.delivery == "not_sent" for each in found)
         await client.invoke_tool("desk", "echo")
     assert server.lists == 2
+
+
+async def test_a_list_that_was_not_answered_is_asked_for_again(autojump_clock: MockClock) -> None:
+    server = desk(list_script=[ConnectError("refused"), ServerDisconnected("gone")])
+    async with open_client(server) as client:
+        began = trio.current_time()
+        await client.invoke_tool("desk", "echo")
+        assert trio.current_time() - began == 3  # the schedule's 1 s and 2 s
+    assert server.lists == 3
+
+
+async def test_a_storm_of_changes_is_one_fetch_at_a_time(autojump_clock: MockClock) -> None:
+    under_way = most = 0
+
+    async def slowly(incoming: Incoming) -> Any:
+        nonlocal under_way, most
+        incoming.receive()
+        under_way += 1
+        most = max(most, under_way)
+        await anyio.sleep(0.1)
+        under_way -= 1
+        incoming.announce("notifications/tools/list_changed")
+        return {"tools": server.tools}
+
+    server = desk(list_script=[slowly] * 50)
+    async with open_client(server) as client, trio.open_nursery() as nursery:
+        for number in range(50):
+            nursery.start_soon(client.list_tools, "desk")
+            if number % 10 == 0:
+                await trio.sleep(0.05)
+    assert most == 1
+    assert server.lists <= 7
+
+
+async def test_a_list_is_bounded_in_bytes(autojump_clock: MockClock) -> None:
+    async def page(incoming: Incoming) -> Any:
+        incoming.receive()
+        listed = [tool(f"t{server.lists}-{n}", description="x" * 4000) for n in range(1000)]
+        return {"tools": listed, "nextCursor": str(server.lists)}
+
+    server = desk(list_script=[page] * 100)
+    async with open_client(server) as client:
+        with pytest.raises(MessageTooLarge, match="list of tools"):
+            await client.list_tools("desk")
+    assert server.lists <= 5
+
+
+async def test_an_embedded_servers_own_failure_is_its_answer(autojump_clock: MockClock) -> None:
+    server = desk(KeyError("oops"), list_script=[KeyError("oops")])
+    async with open_client(server) as client:
+        for ask in (client.list_tools("desk"), client.invoke_tool("desk", "echo")):
+            with pytest.raises(RemoteError, match="the server failed: KeyError"):
+                await ask
+        assert (await client.invoke_tool("desk", "echo")).text == "done"
 
 
 async def test_a_change_of_the_tools_is_heeded(autojump_clock: MockClock) -> None:

@@ -19,8 +19,11 @@ from sark_trio.errors import (
     ClientClosed,
     Denied,
     InvalidArguments,
+    OutcomeUnknown,
     PolicyUnavailable,
+    ProcessExited,
     ProtocolError,
+    RemoteError,
     ServerDisconnected,
     UnknownTool,
 )
@@ -263,6 +266,34 @@ async def test_obligations_hold_for_text_and_for_structured_content_and_for_erro
     assert outcomes(disk) == [("ok", "answered"), ("error", "answered")]
 
 
+async def test_obligations_hold_for_the_words_of_an_error(autojump_clock: MockClock) -> None:
+    words = "no such user: ann@example.com"
+    refusal = RemoteError(words, code=-32602, data={"mail": "ann@example.com"})
+    exited = ProcessExited(words, exit_code=1, stderr_tail=words)
+    server, disk = desk(refusal, exited), MemoryDisk()
+    policy = Answers(Decision(allow=True, obligations=MASKED))
+    async with open_client(server, disk, policy=policy) as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert "@" not in f"{caught.value} {caught.value.data}"
+        with pytest.raises(OutcomeUnknown) as lost:
+            await client.invoke_tool("desk", "echo")
+        cause = lost.value.__cause__
+        assert isinstance(cause, ProcessExited)
+        assert "@" not in f"{lost.value} {cause} {cause.stderr_tail}"
+    assert b"ann@" not in b"".join(bytes(content) for content in disk.contents.values())
+
+
+@pytest.mark.parametrize("kind", ["input_required", "bogus", 5])
+async def test_a_result_of_another_type_is_no_success(autojump_clock: MockClock, kind: Any) -> None:
+    server, disk = desk(answer(resultType=kind)), MemoryDisk()
+    async with open_client(server, disk) as client:
+        with pytest.raises(ProtocolError) as caught:
+            await client.invoke_tool("desk", "echo")
+    assert caught.value.delivery == "answered"
+    assert outcomes(disk) == [("error", "answered")]
+
+
 async def test_a_failing_redaction_withholds_the_result(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,8 +392,10 @@ async def test_a_call_that_succeeded_is_no_failure_because_its_outcome_cannot_be
 async def test_an_unknown_tool_reaches_nobody(autojump_clock: MockClock) -> None:
     server, disk = desk(), MemoryDisk()
     async with open_client(server, disk) as client:
-        with pytest.raises(UnknownTool, match="it has echo"):
+        with pytest.raises(UnknownTool, match="no tool 'ecoh'") as caught:
             await client.invoke_tool("desk", "ecoh")
+        # Which tools there are is the policy's to tell.
+        assert "echo" not in str(caught.value)
     assert server.arrived == []
     assert audited(disk, "intent") == []
 

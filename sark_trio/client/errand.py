@@ -1,0 +1,82 @@
+"""A request of the client's own, such as for a list: retried as the laws let lists be (2.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, final
+
+import anyio
+from attrs import define, field
+
+from sark_trio.errors import GatewayError
+from sark_trio.machines.budget import RetryBudget
+from sark_trio.machines.deadline import Deadline
+from sark_trio.machines.retry import GiveUp, RetryConfig, RetryMachine, Safety, classify, surface
+from sark_trio.transports.base import Outgoing
+
+__all__ = ["Errand", "Watcher"]
+
+
+class Watcher(Protocol):
+    """Whoever makes an attempt, and knows what its end means."""
+
+    def admitted(self) -> None:
+        """The breaker let the attempt out."""
+
+    def timed_out(self) -> bool:
+        """Whether the deadline that we set ourselves has passed: that is a failure of the
+        server, while a caller's own cancellation says nothing about it.
+        """
+
+
+@final
+@define(eq=False, kw_only=True)
+class Errand:
+    """One request until it is answered or given up.
+
+    :param attempt: makes one attempt.
+    :param deadline: of all attempts; whoever sets it also cancels.
+    """
+
+    attempt: Callable[[Outgoing, Watcher], Any]
+    retry: RetryConfig
+    budget: RetryBudget
+    jitter: Callable[[], float]
+    deadline: float
+    _machine: RetryMachine = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        deadline = Deadline(self.deadline)
+        self._machine = RetryMachine(self.retry, safety=Safety.LISTING, deadline=deadline)
+
+    async def request(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The result.
+
+        :raises GatewayError: the last real error.
+        """
+        outgoing = Outgoing(
+            method=method, params=params, replay_safe=True, may_resend=self._may_resend
+        )
+        self.budget.on_first(anyio.current_time())
+        while True:
+            try:
+                result: dict[str, Any] = await self.attempt(outgoing, self)
+            except GatewayError as exc:
+                failure = classify(exc)
+            else:
+                return result
+            now = anyio.current_time()
+            step = self._machine.on_failure(now, failure, self.jitter(), self.budget)
+            if isinstance(step, GiveUp):
+                raise surface(step)
+            await anyio.sleep(step.seconds)
+
+    def admitted(self) -> None:
+        """Nobody counts the attempts of an errand. (``Watcher``)"""
+
+    def timed_out(self) -> bool:
+        """Whether it took too long, rather than that nobody waits for it any more. (``Watcher``)"""
+        return anyio.current_time() >= self.deadline
+
+    async def _may_resend(self, reason: str) -> bool:
+        return self._machine.on_replay(anyio.current_time(), reason, self.budget)
