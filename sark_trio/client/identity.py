@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
-from attrs import evolve, field, frozen
+import anyio
+from attrs import define, evolve, field, frozen
 
 from sark_trio import jsontext
-from sark_trio.errors import ConfigError, ProtocolError
+from sark_trio.errors import ConfigError, GatewayError, ProtocolError
 from sark_trio.governance.opa import Exchange
 from sark_trio.net.url import parse_url
 
@@ -37,6 +39,16 @@ def _is_loopback(host: str) -> bool:
 
 
 @final
+@define(eq=False)
+class _Fetch:
+    """One fetch under way, and what came of it."""
+
+    done: anyio.Event = field(factory=anyio.Event)
+    keys: Mapping[str, Any] | None = None
+    error: GatewayError | None = None
+
+
+@final
 @frozen(eq=False)
 class JwksUrl:
     """``TokenVerifier(keys=JwksUrl("https://issuer.example/jwks"), ...)``.
@@ -49,6 +61,8 @@ class JwksUrl:
 
     url: str = field(validator=_check_url)
     exchange: Exchange | None = field(default=None, repr=False, kw_only=True)
+    #: At most one: a hundred tokens at once are one fetch.
+    _under_way: list[_Fetch] = field(factory=list, init=False, repr=False)
 
     def bind(self, exchange: Exchange) -> JwksUrl:
         """The same key set, fetched by *exchange*."""
@@ -61,8 +75,32 @@ class JwksUrl:
         """
         if self.exchange is None:
             raise ConfigError("JwksUrl: give the verifier to a GatewayClient first")
+        while self._under_way:
+            fetch = self._under_way[0]
+            await fetch.done.wait()
+            if fetch.error is not None:
+                raise copy.copy(fetch.error)
+            if fetch.keys is not None:
+                return fetch.keys
+            # Whoever fetched was cancelled: another one does it.
+        return await self._lead(self.exchange)
+
+    async def _lead(self, exchange: Exchange) -> Mapping[str, Any]:
+        fetch = _Fetch()
+        self._under_way.append(fetch)
+        try:
+            fetch.keys = await self._fetch(exchange)
+        except GatewayError as exc:
+            fetch.error = exc
+            raise
+        finally:
+            self._under_way.clear()
+            fetch.done.set()
+        return fetch.keys
+
+    async def _fetch(self, exchange: Exchange) -> Mapping[str, Any]:
         accept = [("accept", "application/json")]
-        status, _, body = await self.exchange("GET", self.url, accept, b"", _FETCH_TIMEOUT_S)
+        status, _, body = await exchange("GET", self.url, accept, b"", _FETCH_TIMEOUT_S)
         if status != 200:
             raise ProtocolError(f"{self.url}: status {status}, not a key set")
         return _key_set(body, self.url)

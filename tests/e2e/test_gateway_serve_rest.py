@@ -22,7 +22,6 @@ from sark_trio.errors import (
     status_error,
 )
 from sark_trio.gateway import asgi
-from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import Desk, Step, answer, audited, desk, hang, open_client, records, tool
 from tests.support.gateway import Served, Stuck, connected, eventually, head, read, serving
@@ -442,14 +441,14 @@ async def test_ready_says_when_calls_can_be_made() -> None:
 
 
 async def test_a_mistake_of_ours_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(_: Incoming) -> dict[str, Any]:
+    async def broken(_: str) -> Principal:
         raise ValueError("secret of the operator")
 
-    async with served_by(desk(broken)) as served:
-        found = await served.ask("POST", "/api/v1/invoke", CALL)
+    async with served_by(desk(), api_keys={KEY: ALICE}, verifier=broken) as served:
+        found = await served.ask("POST", "/api/v1/invoke", CALL, Authorization="Bearer t.t.t")
         assert (found.status, found.error["type"]) == (500, "internal")
         assert b"secret" not in found.body
-        assert (await served.ask("POST", "/api/v1/invoke", CALL)).status == 200
+        assert (await served.ask("POST", "/api/v1/invoke", CALL, X_API_Key=KEY)).status == 200
     assert "a request to /api/v1/invoke failed" in caplog.text
     assert "secret of the operator" in caplog.text
 
