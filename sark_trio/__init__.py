@@ -17,7 +17,7 @@ from sark_trio.client.resilience import (
     with_retry,
     with_timeout,
 )
-from sark_trio.client.servers import Http, Server, Stdio, ToolRule
+from sark_trio.client.servers import Http, Memory, Registry, Server, Stdio, ToolRule
 from sark_trio.errors import (
     CallTimeout,
     CircuitOpen,
@@ -62,6 +62,7 @@ __all__ = [
     "GatewayErrorHandler",
     "Http",
     "JwksUrl",
+    "Memory",
     "Opa",
     "OutcomeUnknown",
     "PolicyEngine",
@@ -69,6 +70,7 @@ __all__ = [
     "Progress",
     "Query",
     "Question",
+    "Registry",
     "Rego",
     "RemoteError",
     "RetryConfig",

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from sark_trio import errors
-from sark_trio.cli import audit, calls, policy
+from sark_trio.cli import audit, calls, policy, serve
 from sark_trio.cli.demo import story
 from sark_trio.cli.output import Output, exit_code, one_line
 from sark_trio.cli.parsing import Parser, parse
@@ -83,6 +83,7 @@ def make_parser() -> Parser:
     calls.add_parsers(commands)
     audit.add_parsers(commands)
     policy.add_parsers(commands)
+    serve.add_parser(commands)
     return parser
 
 

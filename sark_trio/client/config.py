@@ -17,7 +17,7 @@ from typing import Any, TypeVar, final
 from attrs import field, frozen
 
 from sark_trio import jsontext
-from sark_trio.client.servers import Http, Server, Stdio, ToolRule, check_name
+from sark_trio.client.servers import Http, Registry, Server, Stdio, ToolRule, check_name
 from sark_trio.client.table import Table
 from sark_trio.errors import ConfigError
 from sark_trio.machines.circuit import BreakerOptions
@@ -25,7 +25,14 @@ from sark_trio.machines.retry import RetryConfig
 from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit_files import FsyncMode
 
-__all__ = ["AuditSettings", "IdentitySettings", "PolicySettings", "Settings", "load"]
+__all__ = [
+    "AuditSettings",
+    "GatewaySettings",
+    "IdentitySettings",
+    "PolicySettings",
+    "Settings",
+    "load",
+]
 
 #: No configuration of ours is larger; reading a wrong file must not fill memory.
 _FILE_BYTES_MAX = 4 * 1024 * 1024
@@ -72,6 +79,21 @@ class IdentitySettings:
 
 @final
 @frozen(kw_only=True)
+class GatewaySettings:
+    """``[gateway]``: where ``sark serve`` listens, and whom it lets in.
+
+    ``keys`` holds, by the principal's name, an API key and the principal's roles.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    hosts: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+    keys: Mapping[str, tuple[str, tuple[str, ...]]] = field(factory=dict, repr=False)
+
+
+@final
+@frozen(kw_only=True)
 class Settings:
     """All that a configuration file says."""
 
@@ -82,6 +104,7 @@ class Settings:
     identity: IdentitySettings = IdentitySettings()
     timeout_s: float = 30.0
     grace_s: float = 5.0
+    gateway: GatewaySettings = GatewaySettings()
 
 
 def load(path: Path | str, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -174,6 +197,7 @@ def _from_toml(root: Table, path: Path) -> Settings:
         identity=_identity(root.table("identity"), path),
         timeout_s=client.number("timeout_s", 30.0),
         grace_s=client.number("grace_s", 5.0),
+        gateway=_gateway(root.table("gateway")),
     )
     client.finish()
     root.finish()
@@ -190,13 +214,17 @@ def _server(table: Table, path: Path) -> Server:
         "breaker": _options(table, "breaker", BreakerOptions),
         "retry": _options(table, "retry", RetryConfig),
     }
-    if ("url" in table.data) == ("command" in table.data):
-        raise table.error("needs exactly one of 'url' and 'command'")
+    if sum(key in table.data for key in ("url", "registry", "command")) != 1:
+        raise table.error("needs exactly one of 'url', 'command' and 'registry'")
+    tls = _tls(table.table("tls"), path) if "tls" in table.data else None
     server: Server
     if "url" in table.data:
-        tls = _tls(table.table("tls"), path) if "tls" in table.data else None
         url, headers = table.take("url", str), table.mapping("headers")
         server = _build(table, Http, url, headers=headers, tls=tls, **common)
+    elif "registry" in table.data:
+        url, name = table.take("registry", str), table.take("server", str)
+        key = table.take("api_key", str, None)
+        server = _build(table, Registry, url, name, api_key=key, tls=tls, **common)
     else:
         command, cwd = table.strings("command"), table.take("cwd", str, None)
         where = None if cwd is None else path.parent / cwd
@@ -277,6 +305,26 @@ def _identity(table: Table, path: Path) -> IdentitySettings:
     )
     table.finish()
     return settings
+
+
+def _gateway(table: Table) -> GatewaySettings:
+    settings = GatewaySettings(
+        host=table.take("host", str, "127.0.0.1"),
+        port=table.take("port", int, 8080),
+        hosts=table.strings("hosts", ()),
+        origins=table.strings("origins", ()),
+        keys={name: _key(one) for name, one in table.tables("keys").items()},
+    )
+    if not 0 <= settings.port <= 65_535:
+        raise table.error(f"{settings.port} is no port", "port")
+    table.finish()
+    return settings
+
+
+def _key(table: Table) -> tuple[str, tuple[str, ...]]:
+    key = table.take("key", str), table.strings("roles", ())
+    table.finish()
+    return key
 
 
 def _build(table: Table, kind: type[_Made], *args: Any, **options: Any) -> _Made:

@@ -18,6 +18,7 @@ from sark_trio.net.tls import TLSOptions
 __all__ = [
     "Http",
     "Memory",
+    "Registry",
     "Sensitivity",
     "Server",
     "Stdio",
@@ -148,6 +149,28 @@ class Stdio(Server):
             raise ConfigError("a command needs at least the program's name", source="command")
         if any("\0" in part for part in value):
             raise ConfigError("a command cannot hold NUL characters", source="command")
+
+
+@final
+@frozen(kw_only=True)
+class Registry(Server):
+    """A server that a registry speaks with for us, over the registry's REST interface.
+
+    :param url: the registry's base URL, such as ``https://gateway.example``.
+    :param server: the server's name there.
+    :param api_key: our key for the registry (``X-API-Key``); it goes to exactly this origin.
+    :param tls: certificates to trust and to show; ``None`` uses the system's.
+    """
+
+    url: str = field(kw_only=False)
+    server: str = field(kw_only=False)
+    api_key: str | None = field(default=None, repr=False)
+    tls: TLSOptions | None = None
+
+    @property
+    def address(self) -> str:
+        """Where the registry is, and the name that it knows."""
+        return f"{self.url.partition('?')[0]} {self.server}"
 
 
 @final

@@ -18,7 +18,7 @@ from attrs import define, field, frozen
 from sark_trio.client.catalogue import Catalogue
 from sark_trio.client.errand import Errand, Watcher
 from sark_trio.client.lifetime import collapse
-from sark_trio.client.servers import Http, Memory, Server, Stdio
+from sark_trio.client.servers import Http, Memory, Registry, Server, Stdio
 from sark_trio.errors import (
     CircuitOpen,
     ClientClosed,
@@ -42,6 +42,7 @@ from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Success
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 from sark_trio.transports.http import HttpTransport
 from sark_trio.transports.memory import MemoryTransport
+from sark_trio.transports.registry import RegistryTransport
 from sark_trio.transports.stdio import StdioTransport
 
 __all__ = ["Upstream", "UpstreamStatistics"]
@@ -264,6 +265,8 @@ def _make_transport(server: Server, on_event: Callable[[Notification], None]) ->
             client_info=CLIENT_INFO,
             on_event=on_event,
         )
+    if isinstance(server, Registry):
+        return RegistryTransport(server.url, server.server, api_key=server.api_key, tls=server.tls)
     if isinstance(server, Memory):
         return MemoryTransport(server.serve, on_event=on_event)
     raise ConfigError(f"{type(server).__name__} is no server that can be reached")

@@ -30,7 +30,12 @@ from tests.tidy.source import ROOT
 
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
-ENVIRON = {"DB_TOKEN": "t0ken", "LOG_LEVEL": "warning"}
+ENVIRON = {
+    "DB_TOKEN": "t0ken",
+    "LOG_LEVEL": "warning",
+    "REGISTRY_KEY": "k3y",
+    "ROBOT_KEY": "a key of the robot",
+}
 
 
 def page(name: str) -> str:

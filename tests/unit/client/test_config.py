@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sark_trio import BreakerOptions, Http, RetryConfig, Settings, Stdio, load
+from sark_trio import BreakerOptions, Http, Registry, RetryConfig, Settings, Stdio, load
 from sark_trio.errors import ConfigError
 
 FULL = """
@@ -154,7 +154,7 @@ WRONG: list[tuple[str, str]] = [
     ("client = 1\n", "client: expected a table, got 1"),
     ("servers = 1\n", "servers: expected a table"),
     ("[servers]\ndb = 1\n", "servers.db: expected a table"),
-    ("[servers.db]\n", "servers.db: needs exactly one of 'url' and 'command'"),
+    ("[servers.db]\n", "servers.db: needs exactly one of 'url', 'command' and 'registry'"),
     ('[servers.db]\nurl = "https://x/"\ncommand = ["x"]\n', "servers.db: needs exactly one"),
     ("[servers.db]\nurl = 1\n", "servers.db.url: expected a string"),
     ("[servers.db]\ncommand = []\n", "servers.db: .*program's name"),
@@ -272,3 +272,45 @@ def test_a_certificate_is_pinned_by_its_digest(tmp_path: Path) -> None:
     assert server.tls.pins_sha256 == ("ab" * 32,)
     with pytest.raises(ConfigError, match=r"servers\.db\.tls: a pin must be"):
         read(tmp_path, text.format("ab"))
+
+
+def test_a_server_behind_a_registry(tmp_path: Path) -> None:
+    path = tmp_path / "sark.toml"
+    path.write_text(
+        '[servers.crm]\nregistry = "https://gw.example"\nserver = "crm"\napi_key = "${KEY}"\n'
+    )
+    server = load(path, environ={"KEY": "s3cret"}).servers["crm"]
+    assert isinstance(server, Registry)
+    assert (server.url, server.server, server.api_key) == ("https://gw.example", "crm", "s3cret")
+    assert "s3cret" not in repr(server)
+    assert server.address == "https://gw.example crm"
+
+
+def test_whom_the_gateway_lets_in(tmp_path: Path) -> None:
+    path = tmp_path / "sark.toml"
+    path.write_text(
+        '[gateway]\nport = 0\nhosts = "gw.example"\n'
+        '[gateway.keys.robot]\nkey = "k"\nroles = ["a"]\n'
+    )
+    gateway = load(path, environ={}).gateway
+    assert (gateway.host, gateway.port, gateway.hosts) == ("127.0.0.1", 0, ("gw.example",))
+    assert dict(gateway.keys) == {"robot": ("k", ("a",))}
+    assert '"k"' not in repr(gateway)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[gateway]\nport = 70000\n", "gateway.port: 70000 is no port"),
+        ('[gateway]\nhost = ""\nprot = 1\n', "gateway.prot: unknown key; did you mean 'port'?"),
+        ("[gateway.keys.robot]\nroles = []\n", "gateway.keys.robot.key: missing"),
+        ('[servers.a]\nregistry = "https://x"\n', "servers.a.server: missing"),
+        ('[servers.a]\nregistry = "https://x"\nurl = "https://y"\n', "needs exactly one of"),
+    ],
+)
+def test_a_mistake_about_the_gateway_is_named(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "sark.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path, environ={})
+    assert words in str(caught.value)
