@@ -21,7 +21,7 @@ from sark_trio.gateway import create_app, serve
 from sark_trio.gateway.app import Gateway
 from sark_trio.gateway.guard import LOOPBACK
 
-__all__ = ["add_parser"]
+__all__ = ["add_parser", "make_app"]
 
 
 def add_parser(commands: Commands) -> None:
