@@ -10,6 +10,7 @@ from attrs import define, field
 
 from sark_trio.client.call import TIMEOUT_MAX_S, Call, ToolCall, query_of
 from sark_trio.client.records import Records
+from sark_trio.client.scopes import Scopes
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import ClientClosed, GatewayError
 from sark_trio.governance.filters import ToolFacts
@@ -36,8 +37,7 @@ class Caller:
     jitter: Callable[[], float]
     new_id: Callable[[], str]
     closing: bool = field(default=False, init=False)
-    _scopes: set[anyio.CancelScope] = field(factory=set, init=False)
-    _idle: anyio.Event | None = field(default=None, init=False)
+    _scopes: Scopes = field(factory=Scopes, init=False)
 
     async def invoke(self, upstream: Upstream, asked: ToolCall) -> ToolResult:
         """Make one call within its deadline.
@@ -72,7 +72,7 @@ class Caller:
                 call.named(exc)
                 raise
             finally:
-                self._done(scope)
+                self._scopes.discard(scope)
         # Closing cancels scopes before their time; whatever was late by itself is late.
         raise call.cut_off(closing=anyio.current_time() < scope.deadline)
 
@@ -90,21 +90,7 @@ class Caller:
     async def drain(self, grace_s: float) -> None:
         """Refuse new calls, let running ones end within *grace_s*, then cancel them."""
         self.closing = True
-        with anyio.move_on_after(grace_s):
-            await self._until_idle()
-        for scope in self._scopes:
-            scope.cancel()
-        await self._until_idle()
-
-    async def _until_idle(self) -> None:
-        if self._scopes:
-            self._idle = self._idle or anyio.Event()
-            await self._idle.wait()
-
-    def _done(self, scope: anyio.CancelScope) -> None:
-        self._scopes.discard(scope)
-        if self._idle is not None and not self._scopes:
-            self._idle.set()
+        await self._scopes.drain(grace_s)
 
     def _timeout_s(self, upstream: Upstream, tool: str) -> float:
         server = upstream.server

@@ -10,6 +10,7 @@ import anyio
 from attrs import define, field
 
 from sark_trio import GatewayClient, Principal
+from sark_trio.client.scopes import Scopes
 from sark_trio.errors import GatewayError
 from sark_trio.gateway.asgi import Message, Receive, Reply, Request, Scope, Send
 from sark_trio.gateway.endpoint import McpEndpoint
@@ -98,8 +99,7 @@ class Gateway:
     mcp: McpEndpoint
     traffic: Traffic = field(factory=Traffic, init=False)
     _closing: bool = field(default=False, init=False)
-    _scopes: set[anyio.CancelScope] = field(factory=set, init=False)
-    _idle: anyio.Event | None = field(default=None, init=False)
+    _scopes: Scopes = field(factory=Scopes, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the server's life span."""
@@ -115,16 +115,7 @@ class Gateway:
     async def close(self, grace_s: float) -> None:
         """Refuse new requests, let running ones end within *grace_s*, then cancel them."""
         self._closing = True
-        with anyio.move_on_after(grace_s):
-            await self._until_idle()
-        for scope in self._scopes:
-            scope.cancel()
-        await self._until_idle()
-
-    async def _until_idle(self) -> None:
-        if self._scopes:
-            self._idle = self._idle or anyio.Event()
-            await self._idle.wait()
+        await self._scopes.drain(grace_s)
 
     # One request.
 
@@ -141,8 +132,6 @@ class Gateway:
                 await failure(Refused(503, "closing", "the gateway is closing")).send(send)
         finally:
             self._scopes.discard(cancelling)
-            if self._idle is not None and not self._scopes:
-                self._idle.set()
             self.traffic.in_flight -= 1
             seconds = anyio.current_time() - began
             self.traffic.ended(scope["method"], route, send.status or 499, seconds)
