@@ -32,6 +32,7 @@ EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
 _REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
     (errors.PolicyUnavailable, "`sark policy eval` shows what is wrong with [policy]"),
     (errors.Denied, "`sark audit tail` and `sark policy eval` show the policy's own words"),
+    (errors.UnknownTool, "`sark tools` lists those that you may use"),
     (errors.CircuitOpen, "wait, or see `sark servers --check`"),
     (errors.CallTimeout, "--timeout gives it more time"),
     (errors.OutcomeUnknown, "look at the server before you repeat the call"),

@@ -115,7 +115,7 @@ class Catalogue:
         if reason is not None:
             message = f"{self._server}: tool {name!r} was rejected: {reason}"
         else:
-            message = f"{self._server}: no tool {name!r} (names are exact; list_tools has yours)"
+            message = f"{self._server}: no tool {name!r}; names are exact"
         return UnknownTool(message, server=self._server)
 
     async def _join(self) -> Listing:
