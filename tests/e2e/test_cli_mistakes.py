@@ -24,7 +24,7 @@ MISTAKES = [
     ("servers --bogus", 2, "--bogus (see `sark --help`)"),
     ("call db", 2, "TOOL (see `sark call --help`)"),
     ("call nope query", 2, "no server 'nope'; configured: db, down"),
-    ("call db nope", 2, "no tool 'nope'; names are exact (`sark tools` lists those that you may use)"),
+    ("call db nope", 2, "no tool 'nope'; names are exact (`sark tools`"),
     ("call db query sql", 2, "'sql' is neither KEY=VALUE nor a JSON object"),
     ("call db query sql=1 sql=2", 2, "argument 'sql' is given twice"),
     ('call db query {"sql":', 2, "arguments:1:8: not JSON"),

@@ -70,8 +70,8 @@ def test_an_error_is_one_line_that_names_the_server(capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert out == ""
     assert err == ("sark: db: no route \\x1b[31m (is the server running, and the URL right?)\n")
-    Output().error(errors.UnknownTool("db: no tool 'x'", server="db"))
-    assert capsys.readouterr().err == "sark: db: no tool 'x'\n"
+    Output().error(errors.UnknownServer("db: no server", server="db"))
+    assert capsys.readouterr().err == "sark: db: no server\n"
 
 
 def test_an_error_for_machines_is_one_document(capsys: pytest.CaptureFixture[str]) -> None:
