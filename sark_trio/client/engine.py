@@ -66,6 +66,7 @@ class Engine:
         finally:
             self.state = "closed"
             self._tasks = None
+            self.caller.governor.close()
             self._ended.set()
 
     async def close(self) -> None:
@@ -73,6 +74,7 @@ class Engine:
         self._stop.set()
         if self.state == "new":
             self.state = "closed"
+            self.caller.governor.close()
             self._ended.set()
         await self._ended.wait()
 

@@ -185,6 +185,15 @@ class Governor:
         self.policy = _engine(policy)
         self.cache.flush()
 
+    def close(self) -> None:
+        """Decide no more: every further question is denied.
+
+        The policy is let go of here and now. An engine may belong to the thread that made it,
+        and must not wait for the garbage collector, which runs in any.
+        """
+        self.policy = _NoPolicy()
+        self.cache.flush()
+
     async def decide(self, now: float, query: Query, facts: ToolFacts | None = None) -> Verdict:
         """Decide on one call.
 

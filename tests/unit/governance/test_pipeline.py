@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import pytest
@@ -359,3 +360,15 @@ def test_lists_are_filtered_and_an_outage_is_no_empty_list() -> None:
     assert trio.run(governor.filter_list, 0.0, known + nobody) == known
     with pytest.raises(errors.PolicyUnavailable):
         trio.run(Governor(policy=Answers(YES, OSError())).filter_list, 0.0, known)
+
+
+def test_a_closed_governor_denies_and_lets_its_engine_go() -> None:
+    loaded = Rego(texts={"p.rego": "package p\nallow := true\n"}).load()
+    engine = weakref.ref(loaded)
+    governor = Governor(policy=loaded)
+    del loaded
+    assert decide(governor).allow
+    governor.close()
+    assert engine() is None  # by reference count: no collector, no other thread
+    verdict = decide(governor)
+    assert (verdict.allow, verdict.reason) == (False, "no_policy")
