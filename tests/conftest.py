@@ -47,6 +47,9 @@ def _leaves_nothing() -> Iterator[None]:
     assert not left, f"child processes left behind: {sorted(left)}"
     # Event loops keep idle workers as daemons; they end by themselves.
     strangers = [t for t in threading.enumerate() if t not in threads and not t.daemon]
+    for thread in strangers:
+        thread.join(5)  # one that was told to end may need a moment for it
+    strangers = [thread for thread in strangers if thread.is_alive()]
     assert not strangers, f"threads left behind: {strangers}"
 
 

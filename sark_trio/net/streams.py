@@ -42,12 +42,14 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class SocketStream(httpcore.AsyncNetworkStream):
     """A connected stream socket, with or without TLS. One reader and one writer at a time."""
 
-    __slots__ = ("_closed", "_expired", "_poll", "_socket", "_watch", "bytes_written")
+    __slots__ = ("_closed", "_early", "_expired", "_poll", "_socket", "_watch", "bytes_written")
 
     def __init__(self, sock: socket.socket, watch: DeadlineWatch | None = None) -> None:
         self._socket = sock
         self._watch = watch
         self._poll: select.poll | None = None
+        #: Read by :meth:`is_readable`, and due to the next reader.
+        self._early = b""
         self._closed = False
         self._expired = False
         #: Bytes that the kernel took. Never too few: a TLS record that is not through counts.
@@ -59,8 +61,9 @@ class SocketStream(httpcore.AsyncNetworkStream):
         :raises httpcore.ReadTimeout: nothing came for *timeout* seconds; the stream is closed.
         :raises httpcore.ReadError: the connection is broken, or closed by us.
         """
+        data, self._early = self._early, b""
         try:
-            data = self._socket.recv(max_bytes)
+            data = data or self._socket.recv(max_bytes)
         except _NOT_NOW as exc:
             return await self._when_ready(
                 self._socket.recv, max_bytes, exc, timeout, httpcore.ReadTimeout, httpcore.ReadError
@@ -228,9 +231,25 @@ class SocketStream(httpcore.AsyncNetworkStream):
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(self._socket, select.POLLIN)
-        if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
-            return True
+        if isinstance(self._socket, ssl.SSLSocket):
+            return self._has_plaintext(self._socket, self._poll)
         return bool(self._poll.poll(0))
+
+    def _has_plaintext(self, sock: ssl.SSLSocket, poll: select.poll) -> bool:
+        """TLS has words of its own, such as the session tickets after a handshake (RFC 8446,
+        4.6.1): only a read tells them from what the peer says.
+        """
+        if self._early or sock.pending():
+            return True
+        if not poll.poll(0):
+            return False
+        try:
+            self._early = sock.recv(1)
+        except _NOT_NOW:
+            return False
+        except OSError:
+            pass  # whoever reads next is told
+        return True
 
     def get_extra_info(self, info: str) -> Any:
         """What httpcore's streams know, and ``bytes_written``; ``None`` for anything else."""

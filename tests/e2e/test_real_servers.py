@@ -165,7 +165,7 @@ async def test_a_deadline_passes_and_the_server_goes_on_serving(
         with pytest.raises(TimeoutError) as caught:
             await client.invoke_tool("peer", "slow", {"seconds": 30, "steps": 1}, timeout_s=0.3)
         # The server is told, which takes a second at most.
-        assert 0.3 <= anyio.current_time() - began < 2.5
+        assert 0.299 <= anyio.current_time() - began < 2.5  # uvloop ticks in ms
         assert isinstance(caught.value, CallTimeout)
         assert (caught.value.phase, caught.value.delivery) == ("answer", "unknown")
         assert (await client.invoke_tool("peer", "echo", {"text": "still here"})).text

@@ -23,7 +23,7 @@ from sark_trio.net.connection import Connection
 from sark_trio.net.dial import dial
 from sark_trio.net.options import Timeouts
 from sark_trio.net.sockets import open_socket
-from sark_trio.net.streams import AnyIOBackend
+from sark_trio.net.streams import AnyIOBackend, SocketStream
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.url import Origin, parse_url
 from sark_trio.net.watch import DeadlineWatch
@@ -334,6 +334,46 @@ async def test_a_stream_tells_what_httpcore_asks(
         assert await stream.read(3, timeout=5) == b"two"
         assert stream.get_extra_info("is_readable")  # decrypted already, no bytes on the socket
         assert await stream.read(100) == b" records"
+        await stream.aclose()
+
+
+async def test_the_session_tickets_of_tls_are_no_words_of_the_peer(
+    server_tls: ssl.SSLContext, trusting: TLSOptions
+) -> None:
+    said = anyio.Event()
+
+    async def script(peer: Peer) -> None:
+        await said.wait()
+        await peer.send(b"words")
+        await peer.wait_closed()
+
+    async with serve(script, tls=server_tls) as server:
+        stream = (await connect(parse_url(server.url).origin, trusting)).stream
+        assert isinstance(stream, SocketStream)
+        sock = stream.get_extra_info("socket")
+        assert sock.version() == "TLSv1.3"
+        with anyio.fail_after(5):
+            await anyio.wait_readable(sock)  # the tickets
+            assert not stream.is_readable()
+            said.set()
+            while not stream.is_readable():
+                await anyio.wait_readable(sock)
+        assert stream.is_readable()  # asking takes nothing away
+        assert await stream.read(100, timeout=5) + await stream.read(100, timeout=5) == b"words"
+        await stream.aclose()
+
+
+async def test_the_end_of_tls_is_readable(server_tls: ssl.SSLContext, trusting: TLSOptions) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.reset()
+
+    async with serve(script, tls=server_tls) as server:
+        stream = (await connect(parse_url(server.url).origin, trusting)).stream
+        assert isinstance(stream, SocketStream)
+        with anyio.fail_after(5):
+            while not stream.is_readable():
+                await checkpoint()
+        assert stream.is_readable()
         await stream.aclose()
 
 
