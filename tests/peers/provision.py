@@ -139,6 +139,7 @@ PEERS = {
             "mcp2",
             (
                 "mcp==2.3.0",
+                "trio==0.35.0",  # the benchmark measures it there, too
                 "mcp-server-git==2026.10.19",
                 "mcp-server-time==2026.10.19",
                 "uvicorn==0.54.0",
