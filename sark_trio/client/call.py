@@ -82,6 +82,7 @@ class Call:
     _tool: Tool = field(init=False)
     _query: Query = field(init=False)
     _facts: ToolFacts = field(init=False)
+    _safety: Safety = field(init=False)
     _retry: RetryMachine = field(init=False)
 
     async def steps(self) -> ToolResult:
@@ -125,8 +126,17 @@ class Call:
         except GatewayError as exc:
             exc.delivery = "not_sent"  # whatever became of the list: the call itself never left
             raise
+        rule = upstream.server.rule(tool.name)
         self._query = query_of(upstream, self.asked)
-        self._facts = facts_of(tool, upstream.server.rule(tool.name).sensitive_params)
+        self._facts = facts_of(tool, rule.sensitive_params)
+        # The operator's rule, else the caller's word, else a trusted server's annotations.
+        own = rule.replay_safe
+        self._safety = safety_of(
+            read_only_hint=tool.annotations.read_only_hint,
+            idempotent_hint=tool.annotations.idempotent_hint,
+            trusted=upstream.server.trusted,
+            override=self.asked.replay_safe if own is None else own,
+        )
 
     async def _decide(self) -> Verdict:
         now = anyio.current_time()
@@ -165,19 +175,8 @@ class Call:
             headers=param_headers(self._tool.param_headers, verdict.arguments),
             on_notification=None if self.asked.on_progress is None else self._on_notification,
             on_sent=self._on_sent,
-            replay_safe=self._safety() is not Safety.UNSAFE,
+            replay_safe=self._safety.replay_safe,
             may_resend=self._may_resend,
-        )
-
-    def _safety(self) -> Safety:
-        """The operator's rule, else the caller's word, else a trusted server's annotations."""
-        rule, hints = self.upstream.server.rule(self._tool.name), self._tool.annotations
-        own = rule.replay_safe
-        return safety_of(
-            read_only_hint=hints.read_only_hint,
-            idempotent_hint=hints.idempotent_hint,
-            trusted=self.upstream.server.trusted,
-            override=self.asked.replay_safe if own is None else own,
         )
 
     async def _attempts(
@@ -186,7 +185,7 @@ class Call:
         """The result, and the decision that holds for it."""
         upstream, budget = self.upstream, self.upstream.budget
         deadline = Deadline(self.scope.deadline)
-        self._retry = retry = RetryMachine(upstream.retry, safety=self._safety(), deadline=deadline)
+        self._retry = retry = RetryMachine(upstream.retry, safety=self._safety, deadline=deadline)
         budget.on_first(anyio.current_time())
         while True:
             if self.attempts > 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, final
 
 import anyio
@@ -38,7 +38,7 @@ class Errand:
     :param deadline: of all attempts; whoever sets it also cancels.
     """
 
-    attempt: Callable[[Outgoing, Watcher], Any]
+    attempt: Callable[[Outgoing, Watcher], Awaitable[dict[str, Any]]]
     retry: RetryConfig
     budget: RetryBudget
     jitter: Callable[[], float]
@@ -60,12 +60,9 @@ class Errand:
         self.budget.on_first(anyio.current_time())
         while True:
             try:
-                result: dict[str, Any] = await self.attempt(outgoing, self)
+                return await self.attempt(outgoing, self)
             except GatewayError as exc:
-                failure = classify(exc)
-            else:
-                return result
-            now = anyio.current_time()
+                now, failure = anyio.current_time(), classify(exc)
             step = self._machine.on_failure(now, failure, self.jitter(), self.budget)
             if isinstance(step, GiveUp):
                 raise surface(step)

@@ -69,11 +69,7 @@ class UpstreamStatistics:
 @final
 @define(eq=False, kw_only=True)
 class Upstream:
-    """One configured server.
-
-    :param breaker_options: the client's, where the server has none of its own.
-    :param retry: the client's, where the server has none of its own.
-    """
+    """One configured server. Made by :meth:`of`."""
 
     name: str
     server: Server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, final
 
@@ -17,15 +16,15 @@ from sark_trio.errors import (
     ServerDisconnected,
     status_error,
 )
-from sark_trio.machines.retry import parse_retry_after
 from sark_trio.machines.sse import SSEParser, TooLarge
 from sark_trio.mcp.codec import decode, readable_id
 from sark_trio.mcp.messages import Failure, Message, Notification, Request, RequestId, Success
 from sark_trio.mcp.progress import PROGRESS
 from sark_trio.net.connection import Connection
 from sark_trio.net.framing import ResponseHead
+from sark_trio.net.headers import retry_after_s
 
-__all__ = ["AnswerReader", "Counters", "Handlers", "result_in", "retry_after_s", "status_error_for"]
+__all__ = ["AnswerReader", "Counters", "Handlers", "result_in", "status_error_for"]
 
 #: Of an error's body. JSON-RPC errors are small; the rest is for people with browsers.
 ERROR_BYTES_MAX: Final = 64 * 1024
@@ -181,12 +180,6 @@ def status_error_for(head: ResponseHead) -> HTTPStatusError:
         f"the server answered HTTP {head.status}",
         retry_after_s=retry_after_s(head),
     )
-
-
-def retry_after_s(head: ResponseHead) -> float | None:
-    """The seconds of the ``Retry-After`` header, if there is one that can be read."""
-    values = [value.decode("latin-1") for name, value in head.headers if name == b"retry-after"]
-    return parse_retry_after(values, time.time()) if values else None
 
 
 def _is_for(message: Success | Failure, request_id: RequestId, *, alone: bool = False) -> bool:

@@ -13,11 +13,11 @@ from sark_trio.mcp.codec import encode_error, encode_notification, encode_result
 from sark_trio.mcp.headers import SESSION_ID_HEADER, legacy_headers, modern_headers
 from sark_trio.mcp.messages import Request, RequestId
 from sark_trio.mcp.session import Session
+from sark_trio.net.headers import retry_after_s
 from sark_trio.transports._http_answers import (
     ERROR_BYTES_MAX,
     AnswerReader,
     Handlers,
-    retry_after_s,
     status_error_for,
 )
 from sark_trio.transports._http_calls import Call, Identity

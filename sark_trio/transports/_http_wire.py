@@ -5,7 +5,6 @@ Knows the URL, the credentials and the pool; knows no JSON-RPC.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Literal, final
 
@@ -22,6 +21,7 @@ from sark_trio.errors import (
 from sark_trio.net.connection import Request
 from sark_trio.net.decoding import ACCEPT_ENCODING
 from sark_trio.net.framing import ResponseHead
+from sark_trio.net.headers import can_be_sent
 from sark_trio.net.pool import ConnectionPool, Lease
 from sark_trio.net.url import Origin, ServerURL, parse_url, redirect_target
 
@@ -36,8 +36,6 @@ REDIRECTS_MAX: Final = 3
 #: For the callable that provides credentials: it may refresh a token over the network.
 AUTH_S: Final = 30.0
 _REDIRECTS: Final = frozenset({300, 301, 302, 303, 304, 305, 307, 308})
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 #: Headers that this transport sets itself: a second one would contradict it.
 _OWN: Final = frozenset(
     {
@@ -205,6 +203,6 @@ def _checked(headers: Headers) -> RawHeaders:
     for name, value in headers:
         if name.lower() in _OWN or name.lower().startswith("mcp-param-"):
             raise ValueError(f"header {name!r} is set by the transport itself")
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not can_be_sent(name, value):
             raise ValueError(f"header {name[:80]!a} cannot be sent as it is")
     return encode_headers(headers)

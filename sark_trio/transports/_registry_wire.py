@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, final
 
@@ -11,10 +10,10 @@ from attrs import define, frozen
 
 from sark_trio import jsontext
 from sark_trio.errors import InvalidArguments, ProtocolError, ServerDisconnected, status_error
-from sark_trio.machines.retry_after import parse_retry_after
 from sark_trio.net.connection import Request
 from sark_trio.net.decoding import ACCEPT_ENCODING
 from sark_trio.net.framing import ResponseHead
+from sark_trio.net.headers import can_be_sent, retry_after_s
 from sark_trio.net.pool import ConnectionPool, Lease
 from sark_trio.net.url import ServerURL, parse_url, redirect_target
 
@@ -26,8 +25,6 @@ REDIRECTS_MAX: Final = 3
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
-_VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Headers that are ours to set: a second one would contradict the first.
 _OWN: Final = frozenset(
     {
@@ -133,7 +130,7 @@ class RegistryWire:
                 raise status_error(
                     head.status,
                     f"{errand}: the registry answered HTTP {head.status}",
-                    retry_after_s=_retry_after_s(head),
+                    retry_after_s=retry_after_s(head),
                 )
             if not 200 <= head.status < 300:
                 raise _answered(f"{errand}: the registry answered HTTP {head.status}")
@@ -211,7 +208,7 @@ def _checked(
     for name, value in headers:
         if name.lower() in _OWN:
             raise ValueError(f"header {name!r} is set by the client itself")
-        if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not value or not can_be_sent(name, value):
             raise ValueError(f"header {name[:80]!a} cannot be sent as it is")
         checked.append((name.encode(), value.encode()))
     if api_key is not None:
@@ -219,11 +216,6 @@ def _checked(
             raise ValueError("api_key must be visible ASCII characters")
         checked.append((b"X-API-Key", api_key.encode()))
     return tuple(checked)
-
-
-def _retry_after_s(head: ResponseHead) -> float | None:
-    values = [value.decode("latin-1") for name, value in head.headers if name == b"retry-after"]
-    return parse_retry_after(values, time.time()) if values else None
 
 
 def _answered(message: str) -> ProtocolError:
