@@ -98,7 +98,7 @@ def parse_frame(line: bytes) -> Frame | str:
     A line is good only if it is, byte for byte, what :func:`frame` makes of its parts.
     """
     if not line.endswith(b"\n"):
-        return "the line has no end: torn, or cut"
+        return "the line has no end: a write cut short (the next start mends that), or an edit"
     mark = line[9:10].decode("latin-1")
     if mark not in (SYNCED, JOINED):
         return "the line is no frame"

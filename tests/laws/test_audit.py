@@ -209,13 +209,15 @@ def test_a02_a_killed_process_loses_no_promise(tmp_path: Path, backend: str, fsy
     finally:
         writers.close()
     report = verify_directory(tmp_path)
-    assert report.ok, report
+    # The last kill may have cut a write short: then its line, the very last, has no end.
+    assert report.ok or _is_unfinished_tail(tmp_path, report.fault), report
 
     async def heal() -> None:
         async with open_log(tmp_path) as log:
             assert {item.request_id for item in log.in_doubt} == set(report.in_doubt)
 
     anyio.run(heal, backend=backend)
+    assert verify_directory(tmp_path).ok
     records = list(read_records(tmp_path))
     kept = {f"{record['kind'][0]} {record.get('request_id')}" for record in records}
     assert set(writers.promised) <= kept
@@ -225,6 +227,15 @@ def test_a02_a_killed_process_loses_no_promise(tmp_path: Path, backend: str, fsy
     assert any(record["kind"] == "recovered" for record in records)
     segments = {path.name: path.read_bytes() for path in tmp_path.glob("audit-*.log")}
     assert independent_verifier.check(segments)[0] == len(records)
+
+
+def _is_unfinished_tail(directory: Path, fault: BadRecord | None) -> bool:
+    assert fault is not None
+    last = max(path.name for path in directory.glob("audit-*.log"))
+    if fault.segment != last or fault.offset is None:
+        return False
+    tail = (directory / last).read_bytes()[fault.offset :]
+    return bool(tail) and b"\n" not in tail
 
 
 #: Four variants of it: 300 in all. The nightly run multiplies.
