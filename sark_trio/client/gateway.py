@@ -22,32 +22,29 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Self, final
 
 import anyio
 from anyio.abc import TaskStatus
 from attrs import evolve, frozen
 
-from sark_trio.client.call import TIMEOUT_MAX_S, ToolCall
+from sark_trio.client.call import TIMEOUT_MAX_S
 from sark_trio.client.caller import Caller
-from sark_trio.client.discovery import tools_of, tools_of_all
+from sark_trio.client.chapters.servers import Servers
+from sark_trio.client.chapters.tools import Tools
 from sark_trio.client.engine import Engine, State
 from sark_trio.client.identity import JwksUrl
 from sark_trio.client.lifetime import Lifetime
-from sark_trio.client.listing import ServerInfo, ToolListing, server_info
 from sark_trio.client.servers import Server, as_server
 from sark_trio.client.upstream import Upstream, UpstreamStatistics
-from sark_trio.errors import ConfigError, UsageError
+from sark_trio.errors import ConfigError
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
-from sark_trio.governance.pipeline import Governor, Policy, Verdict
+from sark_trio.governance.pipeline import Governor, Policy
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.rego import Rego
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.retry import RetryConfig
-from sark_trio.mcp.messages import Agreed
-from sark_trio.mcp.progress import Progress
-from sark_trio.mcp.results import ToolResult
 from sark_trio.net.exchange import Exchange
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
@@ -69,7 +66,7 @@ class ClientStatistics:
 
 
 @final
-class GatewayClient:
+class GatewayClient(Servers, Tools):
     """A governed client of any number of MCP servers.
 
     :param servers: by name: a :class:`Http` or :class:`Stdio`, a URL, or a command as a list.
@@ -167,133 +164,6 @@ class GatewayClient:
         """
         await self._engine.close()
 
-    # -- servers ------------------------------------------------------------------------------
-
-    async def add_server(self, name: str, server: Server | str | Sequence[str]) -> None:
-        """Add a server to the running client; it is contacted when it is first needed.
-
-        :raises ConfigError: the name is taken or cannot be one.
-        """
-        await self._engine.add(name, server)
-
-    async def remove_server(self, name: str) -> None:
-        """Close a server's transport and forget the server; its running calls fail."""
-        await self._engine.remove(name)
-
-    async def connect(self, name: str) -> Agreed:
-        """Connect now instead of at the first call, and say what was agreed.
-
-        A server that was disconnected, or whose transport crashed, starts afresh.
-
-        :raises GatewayError: as the first call would.
-        """
-        upstream = await self._engine.restart(name)
-        return await upstream.connect()
-
-    async def disconnect(self, name: str) -> None:
-        """Close a server's transport and wait until nothing of it is left; its calls fail."""
-        await self._engine.upstream(name).aclose()
-
-    async def list_servers(self) -> tuple[ServerInfo, ...]:
-        """The configured servers, and what is known of them without asking them."""
-        return tuple(server_info(upstream) for upstream in self._engine.upstreams.values())
-
-    async def get_server_info(self, name: str) -> ServerInfo:
-        """One configured server.
-
-        :raises UnknownServer: there is none of that name.
-        """
-        return server_info(self._engine.upstream(name))
-
-    # -- tools --------------------------------------------------------------------------------
-
-    async def list_tools(
-        self, server: str | None = None, *, principal: Principal | None = None
-    ) -> ToolListing:
-        """The tools that *principal* may see, of one server or of all.
-
-        :raises GatewayError: *server* could not be asked; where all are asked, a server that
-            could not be is named in ``failures`` instead.
-        """
-        self._engine.open_tasks()
-        who = principal or self._principal
-        if server is not None:
-            governor = self._caller.governor
-            return ToolListing(tools=await tools_of(self._engine.upstream(server), who, governor))
-        return await tools_of_all(
-            list(self._engine.upstreams.values()),
-            who,
-            self._caller.governor,
-            timeout_s=self._caller.timeout_s,
-        )
-
-    async def invoke_tool(
-        self,
-        server_name: str,
-        tool_name: str,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        principal: Principal | None = None,
-        timeout_s: float | None = None,
-        replay_safe: bool | None = None,
-        on_progress: Callable[[Progress], None] | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> ToolResult:
-        """Call a tool, if policy allows it, and record that it was called.
-
-        :param principal: who calls; default: the client's.
-        :param timeout_s: deadline of the whole call in seconds, retries included.
-        :param replay_safe: your word that the call may be made twice.
-        :param on_progress: told the progress of this call; synchronous, must not block.
-        :param context: facts for the policy, such as the purpose of the call.
-        :return: the tool's answer, redacted as the policy demands. ``is_error`` means that the
-            tool itself says it failed.
-        :raises Denied: policy said no, or could not say yes.
-        :raises CircuitOpen: the server is sick; ``retry_after_s`` says for how long.
-        :raises CallTimeout: the deadline passed.
-        :raises OutcomeUnknown: the call may have run and is not safe to repeat.
-        :raises GatewayError: anything else; ``delivery`` says whether the call may have run.
-        """
-        if timeout_s is not None and not timeout_s >= 0:
-            raise UsageError(f"timeout_s={timeout_s!r} is no number of seconds")
-        _check_names(server_name, tool_name)
-        self._engine.open_tasks()
-        call = ToolCall(
-            tool=tool_name,
-            arguments=parameters or {},
-            principal=principal or self._principal,
-            timeout_s=timeout_s,
-            replay_safe=replay_safe,
-            on_progress=on_progress,
-            context=context or {},
-        )
-        return await self._caller.invoke(self._engine.upstream(server_name), call)
-
-    async def explain(
-        self,
-        server_name: str,
-        tool_name: str,
-        parameters: Mapping[str, Any] | None = None,
-        *,
-        principal: Principal | None = None,
-        context: Mapping[str, Any] | None = None,
-    ) -> Verdict:
-        """What policy would decide about a call. Nothing is sent to the server or recorded.
-
-        The server is not contacted: names that only its tool definition declares are not
-        checked here.
-
-        :raises InvalidArguments: the arguments cannot be sent to anybody.
-        """
-        self._engine.open_tasks()
-        call = ToolCall(
-            tool=tool_name,
-            arguments=parameters or {},
-            principal=principal or self._principal,
-            context=context or {},
-        )
-        return await self._caller.explain(self._engine.upstream(server_name), call)
-
     async def authenticate(self, token: str) -> Principal:
         """The principal that a token proves.
 
@@ -323,12 +193,6 @@ def _ready(policy: Policy, exchange: Exchange) -> Policy:
     if isinstance(policy, Rego):
         return policy.load(lambda name: Path(name).read_bytes())
     return policy
-
-
-def _check_names(*names: object) -> None:
-    for name in names:
-        if not isinstance(name, str):
-            raise UsageError(f"names of servers and tools are strings, not {name!r}")
 
 
 def _make(
