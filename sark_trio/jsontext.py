@@ -17,7 +17,15 @@ from typing import Any, NoReturn
 
 import msgspec
 
-__all__ = ["JSONError", "canonical", "check_bounds", "decode", "decode_strict", "encode"]
+__all__ = [
+    "Canonical",
+    "JSONError",
+    "canonical",
+    "check_bounds",
+    "decode",
+    "decode_strict",
+    "encode",
+]
 
 #: Deeper values are refused: no tool needs them, and recursion would pay for each level.
 DEPTH_MAX = 64
@@ -29,6 +37,10 @@ _SAFE_INTEGER = 2**53 - 1
 _encoder = msgspec.json.Encoder()
 _sorting_encoder = msgspec.json.Encoder(order="sorted")
 _decoder = msgspec.json.Decoder()
+
+
+#: Bytes that :func:`canonical` made, to stand inside a further value of its as they are.
+Canonical = msgspec.Raw
 
 
 class JSONError(ValueError):
@@ -75,20 +87,28 @@ def decode_strict(data: bytes | bytearray | memoryview | str) -> Any:
     return value
 
 
-def canonical(value: Any) -> bytes:
+def canonical(value: Any, *, nested: bool = False) -> bytes:
     """*value* in the JSON Canonicalization Scheme (RFC 8785): equal values, equal bytes.
 
+    :param nested: *value* may hold :data:`Canonical` members, which are taken as they are.
     :raises JSONError: not JSON, or an integer that a double cannot hold exactly.
     """
-    plain = check_bounds(value)
+    plain = check_bounds(value, nested=nested)
     if plain:
         return _encode_sorted(value)
     return "".join(_canonical_parts(value)).encode("utf-8")
 
 
-def check_bounds(value: Any, *, depth_max: int = DEPTH_MAX, nodes_max: int = NODES_MAX) -> bool:
+def check_bounds(
+    value: Any,
+    *,
+    depth_max: int = DEPTH_MAX,
+    nodes_max: int = NODES_MAX,
+    nested: bool = False,
+) -> bool:
     """Check depth, node count, finiteness and key types of *value*.
 
+    :param nested: :data:`Canonical` members were checked when they were made.
     :return: whether the plain sorted encoding is already canonical: no floats, no integers
         beyond 2**53, and only ASCII keys (for which code point order is UTF-16 order).
     :raises JSONError: a bound is passed, a key is no string, or a leaf is not JSON.
@@ -113,7 +133,7 @@ def check_bounds(value: Any, *, depth_max: int = DEPTH_MAX, nodes_max: int = NOD
                 plain = False
             elif kind is int:
                 plain = plain and -_SAFE_INTEGER <= item <= _SAFE_INTEGER
-            else:
+            elif not (nested and kind is Canonical):
                 raise JSONError(f"{kind.__name__} is not a JSON type")
         nodes += len(level)
         if nodes + len(below) > nodes_max:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import uuid
 from collections.abc import Callable
 from typing import final
 
@@ -18,7 +20,16 @@ from sark_trio.governance.pipeline import Governor, Verdict
 from sark_trio.mcp.results import ToolResult
 from sark_trio.stores.audit import AuditLog
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "request_ids"]
+
+
+def request_ids() -> Callable[[], str]:
+    """Mints ids that no other client mints: chance once for the client, then a count.
+
+    Chance for each call would be one more system call in every call.
+    """
+    prefix, numbers = uuid.uuid4().hex[:20], itertools.count(1)
+    return lambda: f"{prefix}{next(numbers):012x}"
 
 
 @final

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import random
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from anyio.abc import TaskStatus
 from attrs import evolve, frozen
 
 from sark_trio.client.call import TIMEOUT_MAX_S
-from sark_trio.client.caller import Caller
+from sark_trio.client.caller import Caller, request_ids
 from sark_trio.client.chapters.servers import Servers
 from sark_trio.client.chapters.tools import Tools
 from sark_trio.client.engine import Engine, State
@@ -115,7 +114,7 @@ class GatewayClient(Servers, Tools):
             audit=self._audit,
             timeout_s=timeout_s,
             jitter=jitter,
-            new_id=lambda: uuid.uuid4().hex,
+            new_id=request_ids(),
         )
         self._engine = Engine(
             audit=self._audit,

@@ -61,10 +61,15 @@ class Query:
     context: dict[str, Any] = field(factory=dict, converter=_plain, repr=False)
 
 
-def superset_input(query: Query) -> dict[str, Any]:
-    """The policy input for *query*: every shape that shipped policies read, in one object."""
+def superset_input(query: Query, arguments: Any = None) -> dict[str, Any]:
+    """The policy input for *query*: every shape that shipped policies read, in one object.
+
+    :param arguments: what to put in the place of the query's own, which stand in it twice and
+        may be large: their encoded form.
+    """
     who = query.principal
-    arguments = query.arguments
+    if arguments is None:
+        arguments = query.arguments
     user = {
         "id": who.id,
         "kind": who.kind,
@@ -120,7 +125,9 @@ class Question:
         """
         try:
             arguments = jsontext.canonical(query.arguments)
-            encoded = _encode(query, arguments)
+            encoded = jsontext.canonical(
+                superset_input(query, jsontext.Canonical(arguments)), nested=True
+            )
         except jsontext.JSONError as exc:
             raise errors.InvalidArguments(
                 f"the policy input of {query.tool or query.action!r} can not be encoded: {exc}",
@@ -139,28 +146,3 @@ class Question:
     def key(self) -> bytes:
         """SHA-256 of the whole input: 32 bytes, however large the arguments are."""
         return hashlib.sha256(self.encoded).digest()
-
-
-def _encode(query: Query, arguments: bytes) -> bytes:
-    """RFC 8785 of the input, around arguments that are encoded already.
-
-    They stand in it twice and may be large; the rest is encoded in three runs of neighbours.
-    """
-    shell = superset_input(query)
-    runs = (
-        jsontext.canonical({name: shell[name] for name in names})[1:-1]
-        for names in (
-            ("action", "context"),
-            ("resource", "server", "server_name"),
-            ("tool_name", "user"),
-        )
-    )
-    before, between, after = runs
-    tool = b"null"
-    if query.tool is not None:
-        tool = b'{"name":%s,"parameters":%s,"sensitivity_level":"%s"}' % (
-            jsontext.canonical(query.tool),
-            arguments,
-            query.sensitivity.encode(),
-        )
-    return b'{%s,"parameters":%s,%s,"tool":%s,%s}' % (before, arguments, between, tool, after)

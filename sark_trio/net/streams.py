@@ -15,7 +15,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import traceback
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, final
 
@@ -25,6 +24,7 @@ from anyio.lowlevel import cancel_shielded_checkpoint, checkpoint, checkpoint_if
 
 from sark_trio.net.addresses import AddressCheck, resolve
 from sark_trio.net.sockets import open_socket
+from sark_trio.net.tls import close_orphan
 from sark_trio.net.watch import DeadlineWatch
 
 __all__ = ["AnyIOBackend", "SocketStream"]
@@ -42,7 +42,10 @@ _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 class SocketStream(httpcore.AsyncNetworkStream):
     """A connected stream socket, with or without TLS. One reader and one writer at a time."""
 
-    __slots__ = ("_closed", "_early", "_expired", "_poll", "_socket", "_watch", "bytes_written")
+    __slots__ = (
+        *("_closed", "_early", "_expired", "_poll", "_silent", "_socket", "_watch"),
+        "bytes_written",
+    )
 
     def __init__(self, sock: socket.socket, watch: DeadlineWatch | None = None) -> None:
         self._socket = sock
@@ -52,6 +55,8 @@ class SocketStream(httpcore.AsyncNetworkStream):
         self._early = b""
         self._closed = False
         self._expired = False
+        #: Nothing was read since the last write: a peer takes longer than us.
+        self._silent = False
         #: Bytes that the kernel took. Never too few: a TLS record that is not through counts.
         self.bytes_written = 0
 
@@ -62,7 +67,10 @@ class SocketStream(httpcore.AsyncNetworkStream):
         :raises httpcore.ReadError: the connection is broken, or closed by us.
         """
         data, self._early = self._early, b""
+        silent, self._silent = self._silent, False
         try:
+            if silent and not data and not isinstance(self._socket, ssl.SSLSocket):
+                raise BlockingIOError  # spare asking the kernel
             data = data or self._socket.recv(max_bytes)
         except _NOT_NOW as exc:
             return await self._when_ready(
@@ -102,6 +110,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
                 raise httpcore.WriteError(str(exc)) from exc
             self.bytes_written += sent
             view = view[sent:]
+        self._silent = True
 
     async def start_tls(
         self,
@@ -121,7 +130,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
             )
         except (OSError, ValueError) as exc:
             self.close()
-            _close_orphan(exc)
+            close_orphan(exc)
             raise httpcore.ConnectError(str(exc)) from exc
         stream = SocketStream(sock, self._watch)
         try:
@@ -272,18 +281,6 @@ class SocketStream(httpcore.AsyncNetworkStream):
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"fd={self._socket.fileno()}"
         return f"<SocketStream {state} bytes_written={self.bytes_written}>"
-
-
-def _close_orphan(error: BaseException) -> None:
-    """Close the socket that ``wrap_socket`` made before it raised *error*.
-
-    CPython moves the descriptor into its new object first, and leaves that to the garbage
-    collector where it then finds the connection reset. Only the traceback still knows it.
-    """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        orphan = frame.f_locals.get("self")
-        if isinstance(orphan, ssl.SSLSocket):
-            orphan.close()
 
 
 @final

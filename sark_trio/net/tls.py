@@ -9,13 +9,14 @@ import hashlib
 import hmac
 import re
 import ssl
+import traceback
 from typing import final
 
 from attrs import field, frozen
 
 from sark_trio.errors import TLSError
 
-__all__ = ["TLSOptions"]
+__all__ = ["TLSOptions", "close_orphan"]
 
 #: Distinct options alive at once; each context weighs 830 KB.
 _CONTEXTS_MAX = 64
@@ -102,3 +103,15 @@ def _build(options: TLSOptions) -> ssl.SSLContext:
         # An encrypted key must fail, not ask on the terminal.
         context.load_cert_chain(options.client_cert_file, options.client_key_file, password="")
     return context
+
+
+def close_orphan(error: BaseException) -> None:
+    """Close the socket that ``wrap_socket`` made before it raised *error*.
+
+    CPython moves the descriptor into its new object first, and leaves that to the garbage
+    collector where it then finds the connection reset. Only the traceback still knows it.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        orphan = frame.f_locals.get("self")
+        if isinstance(orphan, ssl.SSLSocket):
+            orphan.close()
