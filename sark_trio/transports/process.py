@@ -23,7 +23,8 @@ import anyio
 from anyio import CancelScope
 from attrs import define, field
 
-from sark_trio.transports.spawn import ResourceLimits, spawn
+from sark_trio.machines.limits import ResourceLimits
+from sark_trio.transports.spawn import spawn
 
 __all__ = ["BROKEN_GRACE_S", "GRACE_S", "ChildProcess", "Pipe"]
 

@@ -16,14 +16,24 @@ from typing import Final
 from attrs import frozen
 
 from sark_trio.errors import ProcessStartError
+from sark_trio.machines.limits import ResourceLimits
 
-__all__ = ["ENV_INHERITED", "ResourceLimits", "Spawned", "child_environment", "spawn"]
+__all__ = [
+    "ENV_INHERITED",
+    "Spawned",
+    "apply_limits",
+    "check_limits",
+    "child_environment",
+    "spawn",
+]
 
 #: What a child needs to find programs, its home and its language. No secret has such a name.
 ENV_INHERITED: Final = (
     "PATH", "HOME", "LANG", "LC_*", "TMPDIR", "USER", "LOGNAME", "SHELL", "TERM",
 )  # fmt: skip
 
+#: What processes use is read here.
+_MEASURED: Final = Path("/proc/self/stat")
 
 _ADVICE: Final[Mapping[int, str]] = {
     errno.ENOEXEC: "it is neither a program nor a script with a #! line",
@@ -36,40 +46,43 @@ _ADVICE: Final[Mapping[int, str]] = {
 }
 
 
-@frozen(kw_only=True)
-class ResourceLimits:
-    """Limits of the kernel on one child (``setrlimit``); ``None`` leaves one as it is.
+def check_limits(limits: ResourceLimits | None) -> None:
+    """Whether *limits* can be kept here. Limits that silently are none would be worse than none.
 
-    They are set right after the spawn, on Linux only. Runtimes that reserve address space
-    ahead (V8, Go, the JVM) do not start under a tight ``address_space_bytes``;
-    ``processes_max`` counts all processes of the *user*, not those of this child.
+    :raises ValueError: this system has no ``prlimit``, or no ``/proc`` to measure with.
     """
+    if limits is None:
+        return
+    if not hasattr(resource, "prlimit"):
+        raise ValueError(
+            "limits: those of another process can be set on Linux only; leave them out"
+        )
+    if limits.watched and not _MEASURED.exists():
+        raise ValueError(
+            "limits: memory and processor are measured through /proc, which is not mounted; "
+            "mount it, or set rss_bytes_max and cpu_percent_max to None"
+        )
 
-    address_space_bytes: int | None = None
-    open_files_max: int | None = None
-    processes_max: int | None = None
 
-    def __attrs_post_init__(self) -> None:
-        for name in ("address_space_bytes", "open_files_max", "processes_max"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+def apply_limits(limits: ResourceLimits, pid: int) -> None:
+    """Set the limits that the kernel keeps on process *pid*, soft and hard.
 
-    def apply(self, pid: int) -> None:
-        """Set them on process *pid*, soft and hard.
+    From outside, right after the program was loaded. A ``preexec_fn`` would run Python between
+    fork and exec, where any lock of any thread may be held; a wrapper that limits itself and
+    then execs would need another program, or an interpreter's start for each server. What the
+    program does within those microseconds is not lost: limits hold for what a process *has*
+    from then on, and the two that are watched are the session's.
 
-        :raises OSError: the kernel refused: a limit above our own hard limit.
-        """
-        if not hasattr(resource, "prlimit"):
-            raise OSError(errno.ENOSYS, "limits of another process can be set on Linux only")
-        for kind, value in (
-            (resource.RLIMIT_AS, self.address_space_bytes),
-            (resource.RLIMIT_NOFILE, self.open_files_max),
-            (resource.RLIMIT_NPROC, self.processes_max),
-        ):
-            if value is not None:
-                with suppress(ProcessLookupError):  # it ended already: nothing to limit
-                    resource.prlimit(pid, kind, (value, value))
+    :raises OSError: the kernel refused: a limit above our own hard limit.
+    """
+    for kind, value in (
+        (resource.RLIMIT_AS, limits.address_space_bytes_max),
+        (resource.RLIMIT_NOFILE, limits.open_files_max),
+        (resource.RLIMIT_NPROC, limits.processes_max),
+    ):
+        if value is not None:
+            with suppress(ProcessLookupError):  # it ended already: nothing to limit
+                resource.prlimit(pid, kind, (value, value))
 
 
 def child_environment(
@@ -111,6 +124,7 @@ def spawn(
     :raises ProcessStartError: it could not be started; nothing is left of it.
     """
     try:
+        check_limits(limits)
         program = _find_program(command[0], cwd=cwd, env=env)
         argv = [*command]
         if die_with_parent:
@@ -158,7 +172,7 @@ def _spawn(
         if pidfd >= 0:
             on_failure.callback(os.close, pidfd)
         if limits is not None:
-            limits.apply(popen.pid)
+            apply_limits(limits, popen.pid)
         on_failure.pop_all()
     stdin_fd, stdout_fd, stderr_fd = ours
     return Spawned(popen, stdin_fd, stdout_fd, stderr_fd, pidfd)

@@ -1,17 +1,17 @@
 """MCP over the standard streams of a child process: one process, restarted when it died.
 
 The transport owns at most one process at a time. It is started by the first
-:meth:`~StdioTransport.connect` or request, and again by the first one after its death; the
-old one is gone, group and all, before the new one starts. Nothing is ever sent a second time
-from here: what a dead process had received is reported as it was, and decided elsewhere.
+:meth:`~StdioTransport.connect` or request, and again by the first one after its death, if the
+supervisor lets it; the old one is gone, group and all, before the new one starts. Nothing is ever
+sent a second time from here: what a dead process had received is reported as it was, and decided
+elsewhere.
 """
 
 from __future__ import annotations
 
-import copy
-import math
 import os
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, final
@@ -19,91 +19,41 @@ from typing import Any, Final, final
 import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import Attribute, define, field
+from attrs import define, field
 
-from sark_trio.errors import (
-    ClientClosed,
-    Delivery,
-    GatewayError,
-    ProcessStartError,
-)
+from sark_trio.errors import ClientClosed, Delivery, GatewayError, ProcessStartError, ServerDown
 from sark_trio.machines.correlate import Correlator
+from sark_trio.machines.limits import ResourceLimits
+from sark_trio.machines.supervise import (
+    Down,
+    Start,
+    SuperviseOptions,
+    Supervisor,
+    Wait,
+)
 from sark_trio.mcp.era import Negotiation
 from sark_trio.mcp.messages import Agreed
+from sark_trio.telemetry.hooks import Reporter
+from sark_trio.transports.answering import Asker
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 from sark_trio.transports.process import BROKEN_GRACE_S, ChildProcess
-from sark_trio.transports.spawn import ENV_INHERITED, ResourceLimits, child_environment
+from sark_trio.transports.spawn import ENV_INHERITED, check_limits, child_environment
+from sark_trio.transports.stdio_attempt import Attempt
 from sark_trio.transports.stdio_handshake import Handshake
+from sark_trio.transports.stdio_options import (
+    command_of,
+    environment_of,
+    path_or_none,
+    positive,
+)
 from sark_trio.transports.stdio_session import Session
+from sark_trio.transports.stdio_signals import life_of
 from sark_trio.transports.switchboard import Calls, Listener, Tally
 
 __all__ = ["StdioTransport"]
 
 #: Largest message in either direction: base64 of a 3 MiB file.
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024
-
-
-@final
-@define(eq=False)
-class _Attempt:
-    """One try to have a server, shared by all who want one, and the server that came of it."""
-
-    #: Decided: ``agreed`` or ``failure`` is set.
-    done: anyio.Event = field(factory=anyio.Event)
-    #: Over: nothing of its process is left.
-    buried: anyio.Event = field(factory=anyio.Event)
-    session: Session | None = None
-    agreed: Agreed | None = None
-    failure: GatewayError | None = None
-
-    def succeed(self, agreed: Agreed) -> None:
-        self.agreed = agreed
-        self.done.set()
-
-    def fail(self, failure: GatewayError) -> None:
-        """The first outcome stands."""
-        if not self.done.is_set():
-            self.failure = failure
-            self.done.set()
-
-    def is_spent(self) -> bool:
-        """Whether nothing more can come of it."""
-        alive = self.session is not None and self.session.alive
-        return self.done.is_set() and not (alive and self.failure is None)
-
-    def error(self) -> GatewayError:
-        """The failure, anew: many tasks raise it, and each writes its own traceback into it."""
-        assert self.failure is not None
-        twin = copy.copy(self.failure)
-        twin.__cause__ = self.failure.__cause__
-        return twin
-
-
-def _positive(_transport: object, attribute: Attribute[Any], value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
-
-
-def _path(value: str | os.PathLike[str] | None) -> str | None:
-    return None if value is None else os.fspath(value)
-
-
-def _environment(value: Mapping[str, str] | None) -> dict[str, str]:
-    variables = dict(value or {})
-    for name, text in variables.items():
-        if not name or "=" in name or "\0" in name + text:
-            raise ValueError(f"env: the variable {name!r} can not be set")
-    return variables
-
-
-def _command(value: Sequence[str]) -> tuple[str, ...]:
-    words: tuple[object, ...] = (value,) if isinstance(value, str) else tuple(value)
-    if len(words) == 0 or words[0] == "" or isinstance(value, str):
-        raise ValueError(f"command must be a list, a program and its arguments, not {value!r}")
-    for word in words:
-        if not isinstance(word, str) or "\0" in word:
-            raise ValueError(f"command must hold strings without NUL, not {word!r}")
-    return tuple(value)
 
 
 @final
@@ -117,7 +67,9 @@ class StdioTransport(Transport):
     :param inherit_env: names of our variables that it gets; a final ``*`` matches any end.
     :param client_info: who we say we are (``name``, ``version``).
     :param capabilities: what we say we can do.
-    :param limits: limits of the kernel on the process (Linux); none by default.
+    :param limits: what it may use of the machine (Linux); by default as much as we may.
+    :param supervision: how often it may be restarted, and when it is taken to hang.
+    :param jitter: draws from [0, 1), for the delays between restarts.
     :param die_with_parent: kill it when we die, even by SIGKILL (Linux, needs ``setpriv``).
         Without it, an orphan sees the end of its stdin, which it should heed.
     :param probe_timeout_s: after this long without an answer to ``server/discover`` a server
@@ -127,32 +79,47 @@ class StdioTransport(Transport):
     :param line_bytes_max: longest message in either direction.
     :param on_event: told each notification that belongs to no request; synchronous, must not
         block. What it raises is counted and forgotten.
+    :param on_request: answers a legacy server's requests that come with no call.
+    :param report: told of processes.
     :raises ValueError: an option can not be right.
     """
 
-    command: tuple[str, ...] = field(converter=_command)
-    cwd: str | None = field(default=None, kw_only=True, converter=_path)
-    env: Mapping[str, str] = field(factory=dict, kw_only=True, converter=_environment)
+    command: tuple[str, ...] = field(converter=command_of)
+    cwd: str | None = field(default=None, kw_only=True, converter=path_or_none)
+    env: Mapping[str, str] = field(factory=dict, kw_only=True, converter=environment_of)
     inherit_env: tuple[str, ...] = field(default=ENV_INHERITED, kw_only=True, converter=tuple)
     client_info: Mapping[str, Any] = field(kw_only=True)
     capabilities: Mapping[str, Any] = field(factory=dict, kw_only=True)
-    limits: ResourceLimits | None = field(default=None, kw_only=True)
+    limits: ResourceLimits | None = field(
+        default=None, kw_only=True, validator=lambda _self, _attribute, value: check_limits(value)
+    )
+    supervision: SuperviseOptions = field(factory=SuperviseOptions, kw_only=True)
+    jitter: Callable[[], float] = field(default=random.random, kw_only=True)
     die_with_parent: bool = field(default=False, kw_only=True)
-    probe_timeout_s: float = field(default=5.0, kw_only=True, validator=_positive)
-    start_timeout_s: float = field(default=30.0, kw_only=True, validator=_positive)
-    write_timeout_s: float = field(default=10.0, kw_only=True, validator=_positive)
-    line_bytes_max: int = field(default=LINE_BYTES_MAX, kw_only=True, validator=_positive)
+    probe_timeout_s: float = field(default=5.0, kw_only=True, validator=positive)
+    start_timeout_s: float = field(default=30.0, kw_only=True, validator=positive)
+    write_timeout_s: float = field(default=10.0, kw_only=True, validator=positive)
+    line_bytes_max: int = field(default=LINE_BYTES_MAX, kw_only=True, validator=positive)
     on_event: Listener | None = field(default=None, kw_only=True)
+    on_request: Asker | None = field(default=None, kw_only=True)
+    report: Reporter | None = field(default=None, kw_only=True)
 
     _tasks: TaskGroup | None = field(default=None, init=False)
     _closing: anyio.Event = field(factory=anyio.Event, init=False)
     _stopped: anyio.Event = field(factory=anyio.Event, init=False)
-    _attempt: _Attempt | None = field(default=None, init=False)
+    _attempt: Attempt | None = field(default=None, init=False)
     _calls: Calls = field(factory=Correlator, init=False)
     _tally: Tally = field(factory=Tally, init=False)
-    _processes: int = field(default=0, init=False)
+    _supervisor: Supervisor = field(init=False)
+    #: How the last process ended.
+    _last_end: str = field(default="", init=False)
+    #: Set to end a delay before a restart early.
+    _stirred: anyio.Event = field(factory=anyio.Event, init=False)
 
     kind = "stdio"
+
+    def __attrs_post_init__(self) -> None:
+        self._supervisor = Supervisor(self.supervision)
 
     def __repr__(self) -> str:
         session = None if self._attempt is None else self._attempt.session
@@ -194,13 +161,11 @@ class StdioTransport(Transport):
             attempt = await self._ready()
         assert attempt.session is not None
         assert attempt.agreed is not None
-        return await attempt.session.request(
-            outgoing.method,
-            outgoing.params,
-            agreed=attempt.agreed,
-            on_notification=outgoing.on_notification,
-            on_sent=outgoing.on_sent,
-        )
+        return await attempt.session.request(outgoing, attempt.agreed)
+
+    async def wait_lost(self) -> None:
+        """Wait until the present process is gone."""
+        await (await self._ready()).buried.wait()
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Send one notification; returns when it is queued. See :class:`Transport`."""
@@ -217,6 +182,11 @@ class StdioTransport(Transport):
         if self._tasks is not None:
             await self._stopped.wait()
 
+    def reset(self) -> None:
+        """An operator's word that all is well: past restarts count no more, no delay is left."""
+        self._supervisor.reset(anyio.current_time())
+        self._stirred.set()
+
     @property
     def agreed(self) -> Agreed | None:
         """What was agreed with the present process."""
@@ -225,12 +195,14 @@ class StdioTransport(Transport):
     def statistics(self) -> TransportStatistics:
         """A snapshot of the counters, over all processes so far."""
         tally, calls = self._tally, self._calls.statistics()
+        supervision = self._supervisor.statistics()
         session = None if self._attempt is None else self._attempt.session
         return TransportStatistics(
             requests=tally.requests,
             unmatched=calls.late + calls.duplicate + calls.unknown,
             garbage=tally.garbage,
-            restarts=max(0, self._processes - 1),
+            restarts=supervision.restarts,
+            supervision=supervision,
             details={
                 "pid": session.child.pid if session is not None and session.alive else None,
                 "pending": calls.pending,
@@ -245,6 +217,8 @@ class StdioTransport(Transport):
 
     def _close(self) -> None:
         self._closing.set()
+        self._stirred.set()
+        self._supervisor.close(anyio.current_time())
         attempt = self._attempt
         if attempt is not None:
             attempt.fail(self._closed("not_sent"))
@@ -256,12 +230,15 @@ class StdioTransport(Transport):
             f"the transport to {self.command[0]!r} is closed, or was never run", delivery=delivery
         )
 
-    async def _ready(self) -> _Attempt:
+    async def _ready(self) -> Attempt:
         if self._tasks is None or self._closing.is_set():
             raise self._closed("not_sent")
         attempt = self._attempt
         if attempt is None or attempt.is_spent():
-            previous, attempt = attempt, _Attempt()
+            refusal = self._supervisor.refusal(anyio.current_time())
+            if refusal is not None:
+                raise self._down(refusal)
+            previous, attempt = attempt, Attempt()
             self._attempt = attempt
             self._tasks.start_soon(self._serve, attempt, previous)
         await attempt.done.wait()
@@ -269,20 +246,59 @@ class StdioTransport(Transport):
             raise attempt.error()
         return attempt
 
-    async def _serve(self, attempt: _Attempt, previous: _Attempt | None) -> None:
+    async def _serve(self, attempt: Attempt, previous: Attempt | None) -> None:
         """Have a server, and keep it until it ends. A task of the transport's own."""
         negotiation = Negotiation("stdio")
         try:
             if previous is not None:
                 await previous.buried.wait()
-            while not (attempt.done.is_set() or self._closing.is_set()):
-                session = attempt.session = self._spawn()
-                await session.run(partial(self._settle, attempt, session, negotiation))
-        except ProcessStartError as exc:
+            while not attempt.done.is_set() and await self._may_start():
+                await self._live(attempt, negotiation)
+        except (ProcessStartError, ServerDown) as exc:
             attempt.fail(exc)
         finally:
             attempt.fail(self._closed("not_sent"))
             attempt.buried.set()
+
+    async def _may_start(self) -> bool:
+        """Wait until the supervisor lets a process start; ``False``: the transport is closed.
+
+        :raises ServerDown: it lets none start for a while.
+        """
+        while not self._closing.is_set():
+            step = self._supervisor.start(anyio.current_time())
+            if isinstance(step, Start):
+                return True
+            if isinstance(step, Down):
+                raise self._down(step)
+            assert isinstance(step, Wait), step
+            self._stirred = anyio.Event()
+            with anyio.move_on_after(step.seconds):
+                await self._stirred.wait()
+        return False
+
+    async def _live(self, attempt: Attempt, negotiation: Negotiation) -> None:
+        """Start a process, and stay with it to its end."""
+        try:
+            session = attempt.session = self._spawn()
+            restarts, was_closed = self._supervisor.statistics().restarts, self._closing.is_set
+            with life_of(session.child, self.report, restarts=restarts, is_expected=was_closed):
+                await session.run(partial(self._settle, attempt, session, negotiation))
+            self._last_end = session.why().message
+        except ProcessStartError as exc:
+            self._last_end = exc.message
+            raise
+        finally:
+            self._supervisor.ended(anyio.current_time(), self.jitter())
+
+    def _down(self, step: Down) -> ServerDown:
+        options = self.supervision
+        return ServerDown(
+            f"server process {Path(self.command[0]).name!r} was restarted "
+            f"{options.restarts_max} times within {options.window_s:g} s ({self._last_end}); it is "
+            f"tried again in {step.retry_after_s:.0f} s, or once it is reset",
+            retry_after_s=step.retry_after_s,
+        )
 
     def _spawn(self) -> Session:
         child = ChildProcess.spawn(
@@ -292,7 +308,6 @@ class StdioTransport(Transport):
             limits=self.limits,
             die_with_parent=self.die_with_parent,
         )
-        self._processes += 1
         return Session(
             child=child,
             name=f"server process {Path(self.command[0]).name!r}",
@@ -303,9 +318,12 @@ class StdioTransport(Transport):
             line_bytes_max=self.line_bytes_max,
             write_timeout_s=self.write_timeout_s,
             on_event=self.on_event,
+            on_request=self.on_request,
+            supervisor=self._supervisor,
+            limits=self.limits,
         )
 
-    async def _settle(self, attempt: _Attempt, session: Session, negotiation: Negotiation) -> None:
+    async def _settle(self, attempt: Attempt, session: Session, negotiation: Negotiation) -> None:
         """Make the handshake and tell everybody how it went."""
         handshake = Handshake(
             client_info=self.client_info,

@@ -1,14 +1,15 @@
 """One server process and the conversation with it, from birth to burial.
 
 Four tasks serve a session: one reads stdout, one writes stdin, one empties stderr, one watches
-the pid. Callers only queue a message and wait for an event. Whatever ends the session calls
-:meth:`Session.condemn`, which settles every waiting call in the same step; what follows (the
-stop, the reaping) is nobody's wait but the next session's.
+the pid; its guard has two more. Callers only queue a message and wait for an event. Whatever
+ends the session calls :meth:`Session.condemn`, which settles every waiting call in the same step;
+what follows (the stop, the reaping) is nobody's wait but the next session's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, final
 
@@ -17,22 +18,27 @@ from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
 from sark_trio.errors import (
-    ClientClosed,
-    Delivery,
     GatewayError,
     InvalidArguments,
-    ProcessExited,
-    ProcessUnresponsive,
-    ProtocolError,
-    RemoteError,
-    WriteTimeout,
+    Overloaded,
 )
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.lines import LineSplitter, TooLong
+from sark_trio.machines.supervise import Supervisor
 from sark_trio.mcp import codec
-from sark_trio.mcp.messages import Agreed, Failure, Success
-from sark_trio.mcp.meta import request_meta, with_meta
+from sark_trio.mcp.messages import Agreed
+from sark_trio.transports.answering import Answering, Asker
+from sark_trio.transports.base import Outgoing
 from sark_trio.transports.outbox import Outbox
 from sark_trio.transports.process import BROKEN_GRACE_S, GRACE_S, ChildProcess
+from sark_trio.transports.stdio_guard import Guard, probe_of
+from sark_trio.transports.stdio_verdicts import (
+    exited,
+    not_mcp,
+    stopped,
+    unresponsive,
+    write_timeout,
+)
 from sark_trio.transports.switchboard import Call, Calls, Listener, Switchboard, Tally, Verdict
 
 __all__ = ["Session"]
@@ -63,6 +69,9 @@ class Session:
     line_bytes_max: int
     write_timeout_s: float
     on_event: Listener | None
+    on_request: Asker | None = None
+    supervisor: Supervisor
+    limits: ResourceLimits | None
     _verdict: Verdict | None = field(default=None, init=False)
     _grace_s: tuple[float, float] = field(default=GRACE_S, init=False)
     _condemned: anyio.Event = field(factory=anyio.Event, init=False)
@@ -72,12 +81,23 @@ class Session:
     _lines: LineSplitter = field(init=False)
     _stderr: bytearray = field(factory=bytearray, init=False)
     _stalls: int = field(default=0, init=False)
+    _agreed: Agreed | None = field(default=None, init=False)
+    _guard: Guard = field(init=False)
+    _probe: Call | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._board = Switchboard(
             calls=self.calls, outbox=self._outbox, tally=self.tally, on_event=self.on_event
         )
         self._lines = LineSplitter(line_bytes_max=self.line_bytes_max)
+        self._guard = Guard(
+            supervisor=self.supervisor,
+            limits=self.limits,
+            name=self.name,
+            leader=self.child.pid,
+            ask=self._ask,
+            condemn=lambda verdict: self.condemn(verdict, BROKEN_GRACE_S),
+        )
 
     def __repr__(self) -> str:
         state = "alive" if self.alive else "condemned"
@@ -100,27 +120,22 @@ class Session:
         """
         try:
             async with anyio.create_task_group() as tasks:
+                self._board.answering = Answering(tasks, self.on_request)
                 for body in (self._read, self._write, self._collect_stderr, self._watch):
                     tasks.start_soon(body)
+                tasks.start_soon(self._guard.watch_answers)
+                tasks.start_soon(self._guard.watch_limits)
                 await handshake()
                 await self._condemned.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            self.condemn(self._stopped)
+            self.condemn(stopped(self.name))
             try:
                 await self.child.stop(self._grace_s)
             finally:
                 self.tally.survivors += self.child.survived
 
-    async def request(
-        self,
-        method: str,
-        params: Mapping[str, Any],
-        *,
-        agreed: Agreed,
-        on_notification: Listener | None = None,
-        on_sent: Callable[[], None] | None = None,
-    ) -> dict[str, Any]:
+    async def request(self, outgoing: Outgoing, agreed: Agreed) -> dict[str, Any]:
         """Make one request in the *agreed* version; its result. Cancelling tells the server.
 
         :raises RemoteError: the answer is an error.
@@ -130,17 +145,13 @@ class Session:
         # A deadline that has passed already sends nothing, not even to be withdrawn.
         await checkpoint_if_cancelled()
         await self._wait_room()
-        call = Call(method, on_notification)
+        call = Call(outgoing.method, outgoing.on_notification, outgoing.on_request)
         try:
             call_id = self._board.open(call, anyio.current_time())
-            meta = request_meta(
-                agreed.version,
-                client_info=self.client_info,
-                client_capabilities=self.capabilities,
-                own=params.get("_meta"),
-                progress_token=None if on_notification is None else call_id,
-            )
-            data = self._frame(codec.encode_request(call_id, method, with_meta(params, meta)))
+            about = {"client_info": self.client_info, "capabilities": self.capabilities}
+            params = outgoing.params_in(agreed.version, call_id, **about)
+            data = self._frame(codec.encode_request(call_id, call.method, params))
+            on_sent = outgoing.on_sent
             begun = None if on_sent is None else partial(self._board.tell, on_sent)
             self._board.post(call, data, begun)
             self.tally.requests += 1
@@ -148,8 +159,12 @@ class Session:
         except BaseException:
             # Synchronous: there is no checkpoint in it at which it could be cut short.
             self._board.abandon(call, reason="the caller gave up")
+            waited = self.alive and call.outcome is None and call.delivery == "unknown"
+            if waited and outgoing.timed_out is not None and outgoing.timed_out():
+                self._guard.timed_out()
             raise
-        return _result_of(call)
+        self._board.release(call)
+        return call.result()
 
     async def shake_hands(self, method: str, params: Mapping[str, Any], wait_s: float) -> Any:
         """Make one request of the handshake: *params* go out as they are.
@@ -167,7 +182,7 @@ class Session:
         except BaseException:
             self._board.abandon(call, reason=None)
             raise
-        return _result_of(call)
+        return call.result()
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Queue one notification, once there is room.
@@ -193,6 +208,7 @@ class Session:
 
     def agree(self, agreed: Agreed) -> None:
         """The handshake is over."""
+        self._agreed = agreed
         self._board.modern = agreed.modern
 
     def why(self) -> GatewayError:
@@ -202,6 +218,18 @@ class Session:
         """
         assert self._verdict is not None
         return self._verdict("not_sent")
+
+    def _ask(self) -> None:
+        """Queue the question whether the process lives; any answer to it is one."""
+        assert self._agreed is not None
+        if self._probe is not None:
+            self._board.abandon(self._probe, reason=None)
+        method, params = probe_of(self._agreed, self.client_info, self.capabilities)
+        self._probe = call = Call(method)
+        # With as many calls waiting as may wait, their silence says as much as the probe's.
+        with suppress(Overloaded):
+            call_id = self._board.open(call, anyio.current_time())
+            self._board.post(call, self._frame(codec.encode_request(call_id, method, params)))
 
     async def _wait_room(self) -> None:
         if self._verdict is None and not self._outbox.has_room():
@@ -224,15 +252,17 @@ class Session:
         await self._fade("closed its stdout")
 
     def _take(self, chunk: bytes) -> None:
-        now = anyio.current_time()
+        now, answers = anyio.current_time(), self._board.answers
         for line in self._lines.feed(chunk):
             if isinstance(line, TooLong):
                 fine = self._board.count_garbage(now)
             else:
                 fine = self._board.receive(line, now)
             if not fine:
-                self.condemn(self._not_mcp, BROKEN_GRACE_S)
+                self.condemn(not_mcp(self.name), BROKEN_GRACE_S)
                 return
+        if self._agreed is not None:
+            self._guard.took(now, answers=self._board.answers - answers)
 
     async def _write(self) -> None:
         stdin = self.child.stdin
@@ -257,10 +287,13 @@ class Session:
             self._stalls += 1
             self.tally.stalls += 1
             if self._stalls >= STALLS_MAX:
-                self.condemn(self._unresponsive, BROKEN_GRACE_S)
+                silence_s = STALLS_MAX * self.write_timeout_s
+                what = f"neither reads nor writes for {silence_s:g} s"
+                self.condemn(unresponsive(self.name, what), BROKEN_GRACE_S)
             else:
-                self._board.settle_unsent(self._write_timeout)
-                self._outbox.fail_line(lambda: self._write_timeout("not_sent"))
+                late = write_timeout(self.name, self.write_timeout_s)
+                self._board.settle_unsent(late)
+                self._outbox.fail_line(lambda: late("not_sent"))
 
     async def _collect_stderr(self) -> None:
         while chunk := await self.child.stderr.receive():
@@ -292,46 +325,5 @@ class Session:
             if not chunk:
                 break
             self._keep_stderr(chunk)
-        self.condemn(lambda delivery: self._exited(how, delivery), BROKEN_GRACE_S)
-
-    def _exited(self, how: str, delivery: Delivery) -> GatewayError:
-        code = self.child.exit_code
-        if code is not None:
-            how = f"was ended by signal {-code}" if code < 0 else f"exited with status {code}"
-        return ProcessExited(
-            f"{self.name} {how}",
-            exit_code=code,
-            stderr_tail=self.stderr_tail,
-            delivery=delivery,
-        )
-
-    def _stopped(self, delivery: Delivery) -> GatewayError:
-        return ClientClosed(f"{self.name} is being stopped", delivery=delivery)
-
-    def _not_mcp(self, delivery: Delivery) -> GatewayError:
-        return ProtocolError(
-            f"{self.name} writes on stdout what is no MCP; it is restarted", delivery=delivery
-        )
-
-    def _unresponsive(self, delivery: Delivery) -> GatewayError:
-        return ProcessUnresponsive(
-            f"{self.name} neither reads nor writes for "
-            f"{STALLS_MAX * self.write_timeout_s:g} s; it is restarted",
-            delivery=delivery,
-        )
-
-    def _write_timeout(self, delivery: Delivery) -> GatewayError:
-        return WriteTimeout(
-            f"{self.name} did not read its stdin for {self.write_timeout_s:g} s",
-            delivery=delivery,
-        )
-
-
-def _result_of(call: Call) -> dict[str, Any]:
-    outcome = call.outcome
-    if isinstance(outcome, Success):
-        return outcome.result
-    if isinstance(outcome, Failure):
-        raise RemoteError(outcome.message, code=outcome.code, data=outcome.data)
-    assert outcome is not None
-    raise outcome
+        verdict = exited(self.name, how, self.child.exit_code, self.stderr_tail)
+        self.condemn(verdict, BROKEN_GRACE_S)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, ParamSpec, final
+from typing import Any, Final, ParamSpec, final
 
 import anyio
 from attrs import define, field
@@ -18,9 +18,11 @@ from attrs import define, field
 from sark_trio.errors import Delivery, GatewayError, Overloaded, ProtocolError, ServerDisconnected
 from sark_trio.machines.correlate import Correlator, Match
 from sark_trio.mcp import codec
+from sark_trio.mcp.faults import remote_error
 from sark_trio.mcp.messages import Failure, Notification, Request, RequestId, Success
 from sark_trio.mcp.meta import SUBSCRIPTION_ID
-from sark_trio.mcp.progress import PROGRESS
+from sark_trio.mcp.progress import LOG, PROGRESS
+from sark_trio.transports.answering import Answering, Asker
 from sark_trio.transports.outbox import Entry, Outbox
 
 __all__ = ["Call", "Calls", "Listener", "Switchboard", "Tally", "Verdict"]
@@ -62,6 +64,10 @@ class Call:
 
     method: str
     on_notification: Listener | None = None
+    #: Answers requests of the server's that come with it.
+    on_request: Asker | None = None
+    #: Their scopes, while they are being answered.
+    asked: set[anyio.CancelScope] = field(factory=set, init=False)
     id: int = field(default=-1, init=False)
     entry: Entry | None = field(default=None, init=False)
     done: anyio.Event = field(factory=anyio.Event, init=False)
@@ -71,6 +77,19 @@ class Call:
     def delivery(self) -> Delivery:
         """How far the request got, while there is no answer."""
         return "unknown" if self.entry is not None and self.entry.begun else "not_sent"
+
+    def result(self) -> dict[str, Any]:
+        """The ``result`` member of the answer.
+
+        :raises GatewayError: the answer is an error, or there is none.
+        """
+        outcome = self.outcome
+        if isinstance(outcome, Success):
+            return outcome.result
+        if isinstance(outcome, Failure):
+            raise remote_error(outcome.code, outcome.message, outcome.data)
+        assert outcome is not None
+        raise outcome
 
     def settle(self, outcome: Success | Failure | GatewayError) -> None:
         """End it. Whoever took it out of the table does this, so it happens once."""
@@ -90,8 +109,16 @@ class Switchboard:
     outbox: Outbox
     tally: Tally
     on_event: Listener | None
+    #: What stands after each message of ours.
+    terminator: bytes = b"\n"
     #: Modern servers are never answered: they must not ask (2026-07-28, stdio).
     modern: bool = field(default=False, init=False)
+    #: Answers the peer's requests; without it, and to ``ping``, we answer here.
+    answering: Answering | None = field(default=None, init=False)
+    #: Calls that want what comes without a name on it.
+    _hosts: set[Call] = field(factory=set, init=False)
+    #: Answers that somebody waited for.
+    answers: int = field(default=0, init=False)
     _epoch: int = field(init=False)
     _garbage_at: deque[float] = field(factory=lambda: deque(maxlen=GARBAGE_MAX), init=False)
 
@@ -110,6 +137,8 @@ class Switchboard:
         if not isinstance(opened, int):
             raise Overloaded(f"too many calls wait for this server: {opened}")
         call.id = opened
+        if call.on_notification is not None or call.on_request is not None:
+            self._hosts.add(call)
         return opened
 
     def post(self, call: Call, data: bytes, on_begun: Callable[[], None] | None = None) -> None:
@@ -121,12 +150,19 @@ class Switchboard:
 
         Bytes that did not begin to go out are taken back. A late answer is dropped.
         """
+        self.release(call)
         pending = self.calls.cancel(call.id)
         if call.entry is None:
             self.outbox.call_next()  # it had room, and did not use it
         elif pending is not None and not self.outbox.withdraw(call.entry) and reason is not None:
             params = {"requestId": call.id, "reason": reason}
             self._put(codec.encode_notification(_CANCELLED, params))
+
+    def release(self, call: Call) -> None:
+        """*call* is over: whatever the peer asked for its sake is answered no more. Idempotent."""
+        self._hosts.discard(call)
+        for scope in call.asked:
+            scope.cancel()
 
     def settle_all(self, verdict: Verdict) -> None:
         """End every call, each with an error of its own."""
@@ -158,6 +194,7 @@ class Switchboard:
         if isinstance(message, Success | Failure):
             match = self.calls.resolve(message.id, epoch=self._epoch)
             if isinstance(match, Match):
+                self.answers += 1
                 match.waiter.settle(message)
         elif isinstance(message, Notification):
             self._receive_notification(message)
@@ -183,6 +220,8 @@ class Switchboard:
         self.tally.notifications += 1
         call = self._call_of(notification)
         if call is None:
+            if notification.method == _CANCELLED and self.answering is not None:
+                self.answering.withdraw(notification.params.get("requestId"))
             self.tell(self.on_event, notification)
         elif notification.method == _CANCELLED:
             # The server ended a subscription (2026-07-28, "Cancellation").
@@ -195,11 +234,17 @@ class Switchboard:
         params = notification.params
         if notification.method == PROGRESS:
             return self.calls.peek(params.get("progressToken"))
+        if notification.method == LOG:
+            return self._host()
         if notification.method == _CANCELLED:
             call = self.calls.peek(params.get("requestId"))
             return call if call is not None and call.method == _LISTEN else None
         meta = params.get("_meta")
         return self.calls.peek(meta.get(SUBSCRIPTION_ID)) if isinstance(meta, dict) else None
+
+    def _host(self) -> Call | None:
+        """The call that is meant by what names none: the only one, if there is one only."""
+        return next(iter(self._hosts)) if len(self._hosts) == 1 else None
 
     def _take(self, call_id: RequestId | None) -> Call | None:
         call = self.calls.peek(call_id)
@@ -211,14 +256,21 @@ class Switchboard:
         self.tally.server_requests += 1
         if self.modern:
             return
+        if self.answering is not None and request.method != "ping":
+            host = self._host() or Call(request.method)
+            self.answering.take(request, self._send, host.on_request, host.asked)
+            return
         if request.method == "ping":
             answer = codec.encode_result(request.id, {})
         else:
             answer = codec.encode_error(
-                request.id, _METHOD_NOT_FOUND, "this client takes no requests but ping"
+                request.id, _METHOD_NOT_FOUND, "this client offers no such method"
             )
         self._put(answer)
 
+    async def _send(self, message: bytes) -> None:
+        self._put(message)
+
     def _put(self, message: bytes) -> None:
-        if not self.outbox.put_extra(message + b"\n"):
+        if not self.outbox.put_extra(message + self.terminator):
             self.tally.dropped += 1

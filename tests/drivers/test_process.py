@@ -17,9 +17,10 @@ import anyio
 import pytest
 
 from sark_trio.errors import ProcessStartError
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.transports import process
 from sark_trio.transports.process import GRACE_S, ChildProcess
-from sark_trio.transports.spawn import ENV_INHERITED, ResourceLimits, child_environment
+from sark_trio.transports.spawn import ENV_INHERITED, apply_limits, child_environment
 from tests.support.stdio import SCRIPTED, baseline, ended
 
 pytestmark = pytest.mark.anyio
@@ -139,12 +140,12 @@ def test_only_allowed_variables_are_inherited():
 
 
 def test_limits_are_checked_where_they_are_written():
-    with pytest.raises(ValueError, match="open_files_max must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="open_files_max must be from 1 to 2147483647, not 0"):
         ResourceLimits(open_files_max=0)
 
 
 async def test_limits_reach_the_child():
-    limits = ResourceLimits(open_files_max=123, address_space_bytes=2**33, processes_max=4000)
+    limits = ResourceLimits(open_files_max=123, address_space_bytes_max=2**33, processes_max=4000)
     child = start("sh", "-c", "read go; ulimit -n", limits=limits)
     assert resource.prlimit(child.pid, resource.RLIMIT_AS) == (2**33, 2**33)
     assert resource.prlimit(child.pid, resource.RLIMIT_NPROC) == (4000, 4000)
@@ -155,7 +156,7 @@ async def test_limits_reach_the_child():
 
 async def test_a_limit_that_the_kernel_refuses_leaves_no_child():
     with baseline(), pytest.raises(ProcessStartError, match="hard limit"):
-        start("cat", limits=ResourceLimits(open_files_max=2**40))
+        start("cat", limits=ResourceLimits(open_files_max=2**30))
 
 
 async def test_limits_need_a_kernel_that_can_set_them(monkeypatch: Any):
@@ -168,7 +169,7 @@ async def test_limits_of_a_child_that_is_gone_already_are_no_error():
     child = start("true")
     await child.wait_exited()
     await child.stop()
-    ResourceLimits(open_files_max=100).apply(child.pid)
+    apply_limits(ResourceLimits(open_files_max=100), child.pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is of Linux")

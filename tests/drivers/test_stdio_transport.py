@@ -19,9 +19,9 @@ from sark_trio.errors import (
     RemoteError,
     ServerDisconnected,
 )
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.mcp.messages import Notification
 from sark_trio.transports.base import Outgoing
-from sark_trio.transports.spawn import ResourceLimits
 from sark_trio.transports.stdio import StdioTransport
 from tests.support.stdio import SCRIPTED, baseline, call, make, running, tool
 
@@ -164,7 +164,7 @@ async def test_an_error_keeps_its_code_and_data():
         ("ping", {"result": {}}),
         (
             "roots/list",
-            {"error": {"code": -32601, "message": "this client takes no requests but ping"}},
+            {"error": {"code": -32601, "message": "this client offers no such method"}},
         ),
     ],
 )

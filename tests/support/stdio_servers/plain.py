@@ -1,7 +1,8 @@
 """A well-behaved MCP server (2026-07-28) on stdio, standard library only: it starts fast.
 
 Tools: ``echo`` answers its arguments; ``hold`` sends one progress and never answers;
-``crash`` ends the process.
+``crash`` ends the process; ``told`` answers the notifications that came.
+Every prompt needs input first.
 """
 
 import json
@@ -13,7 +14,10 @@ DISCOVERY = {
     "capabilities": {"tools": {}},
     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "plain", "version": "1"}},
 }
-TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "hold", "crash")]
+TOOLS = [
+    {"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "hold", "crash", "told")
+]
+TOLD = []
 
 
 def send(**members):
@@ -28,17 +32,24 @@ def call(request_id, params):
     elif params["name"] == "crash":
         os._exit(7)
     else:
-        content = [{"type": "text", "text": json.dumps(params["arguments"])}]
-        result = {"content": content, "structuredContent": params["arguments"]}
+        said = {"told": TOLD} if params["name"] == "told" else params["arguments"]
+        result = {
+            "content": [{"type": "text", "text": json.dumps(said)}],
+            "structuredContent": said,
+        }
         send(id=request_id, result={"resultType": "complete", **result})
 
 
 for line in sys.stdin:
     message = json.loads(line)
     method = message.get("method")
-    if method == "server/discover":
+    if "id" not in message:
+        TOLD.append(message)
+    elif method == "server/discover":
         send(id=message["id"], result={"resultType": "complete", **DISCOVERY})
     elif method == "tools/list":
         send(id=message["id"], result={"resultType": "complete", "tools": TOOLS, "ttlMs": 60000})
     elif method == "tools/call":
         call(message["id"], message["params"])
+    elif method == "prompts/get":
+        send(id=message["id"], result={"resultType": "input_required", "requestState": "x"})

@@ -168,6 +168,21 @@ def tool_spawn(_id, arguments):
     return {"pid": child.pid}
 
 
+def tool_eat(_id, arguments):
+    """Use so much memory, for good; in a child, if that is what was asked for."""
+    child = os.fork() if arguments.get("in_child") else 0
+    if child:
+        return {"pid": child}
+    HELD.append(b"x" * (arguments["mebibytes"] << 20))
+    while True:
+        signal.pause()
+
+
+def tool_spin(_id, _arguments):
+    while True:
+        pass
+
+
 def discover(request_id, options):
     if options.era == "modern":
         answer(

@@ -308,3 +308,19 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 def test_the_schedule_may_be_another() -> None:
     stream = connected(ReconnectOptions(schedule=RetryConfig(initial_delay_s=0.5, jitter=0)))
     assert stream.on_closed(0.0, End.EOF, 0.9) == Wait(0.5)
+
+
+def test_another_reader_goes_on_where_one_ended() -> None:
+    stream = Reconnector(last_event_id="41")
+    assert stream.last_event_id == "41"
+    assert stream.begin(0.0) == Connect("41")
+    stream.on_connected(0.0)
+    read(stream, 0.0, "42")
+    assert stream.last_event_id == "42"
+
+
+def test_where_it_goes_on_is_no_event_that_came() -> None:
+    """The server is believed: should it send that event again, it is handed over again."""
+    stream = Reconnector(last_event_id="41")
+    again(stream, 0.0)
+    read(stream, 0.0, "41")
