@@ -6,19 +6,27 @@ that the operator gave. None is ever a caller's.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, final
 
 from attrs import define, field
 
 from sark_trio import CircuitState, ClientStatistics
+from sark_trio.telemetry.metrics import (
+    CONTENT_TYPE,
+    Counter,
+    Histogram,
+    Kind,
+    Registry,
+    Sample,
+    family_lines,
+)
+from sark_trio.telemetry.prometheus import Prometheus
 
 __all__ = ["CONTENT_TYPE", "Traffic", "exposition"]
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _METHODS: Final = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT"})
-_Sample = tuple[Mapping[str, str], float]
+_PREFIX: Final = "sark_gateway"
 
 
 @final
@@ -27,41 +35,58 @@ class Traffic:
     """Requests of this gateway, by route and status."""
 
     in_flight: int = field(default=0, init=False)
-    auth_failures: int = field(default=0, init=False)
-    _ended: Counter[tuple[str, str, int]] = field(factory=Counter, init=False)
-    _seconds: dict[tuple[str, str], float] = field(factory=dict, init=False)
+    _registry: Registry = field(factory=Registry, init=False)
+    _ended: Counter = field(init=False)
+    _seconds: Histogram = field(init=False)
+    _auth_failures: Counter = field(init=False)
+    _rate_limited: Counter = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        add = self._registry.add
+        self._ended = add(
+            Counter(
+                f"{_PREFIX}_requests_total", "Requests answered.", ("method", "endpoint", "status")
+            )
+        )
+        self._seconds = add(
+            Histogram(
+                f"{_PREFIX}_request_duration_seconds",
+                "Time from the request to the end of its answer, whatever that was.",
+                ("method", "endpoint"),
+            )
+        )
+        self._auth_failures = add(Counter(f"{_PREFIX}_auth_failures_total", "Credentials refused."))
+        self._rate_limited = add(
+            Counter(f"{_PREFIX}_rate_limit_exceeded_total", "Requests told to come back later.")
+        )
+        self._auth_failures.add(by=0)
+        self._rate_limited.add(by=0)
 
     def ended(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request has been answered."""
         method = method if method in _METHODS else "other"
-        self._ended[method, route, status] += 1
-        self._seconds[method, route] = self._seconds.get((method, route), 0.0) + seconds
-        self.auth_failures += status == 401
+        self._ended.add(method, route, str(status))
+        self._seconds.observe(seconds, method, route)
+        self._auth_failures.add(by=status == 401)
+        self._rate_limited.add(by=status == 429)
 
     def families(self) -> Iterator[str]:
         """Its lines."""
-        requests = [
-            ({"method": method, "endpoint": route, "status": str(status)}, float(count))
-            for (method, route, status), count in sorted(self._ended.items())
-        ]
-        yield from _family("requests_total", "counter", "Requests answered.", requests)
+        yield from self._registry.lines()
         yield from _one("requests_in_flight", "gauge", "Requests under way.", self.in_flight)
-        name = "request_duration_seconds"
-        yield f"# HELP sark_gateway_{name} Time from the request to the end of its answer."
-        yield f"# TYPE sark_gateway_{name} summary"
-        for (method, route), seconds in sorted(self._seconds.items()):
-            labels = _labels({"method": method, "endpoint": route})
-            count = sum(n for key, n in self._ended.items() if key[:2] == (method, route))
-            yield f"sark_gateway_{name}_sum{labels} {seconds:.6f}"
-            yield f"sark_gateway_{name}_count{labels} {count}"
-        yield from _one(
-            "auth_failures_total", "counter", "Credentials refused.", self.auth_failures
-        )
 
 
-def exposition(statistics: ClientStatistics, traffic: Traffic) -> bytes:
-    """Everything, in the text format 0.0.4."""
-    lines = [*traffic.families(), *_of_client(statistics), *_of_audit(statistics)]
+def exposition(
+    statistics: ClientStatistics, traffic: Traffic, metrics: Prometheus | None = None
+) -> bytes:
+    """Everything, in the text format 0.0.4.
+
+    :param metrics: what the client's hook has counted, if it has one.
+    """
+    lines = [*traffic.families(), *_of_client(statistics), *_of_pools(statistics)]
+    lines += [*_of_audit(statistics), *_of_hooks(statistics)]
+    if metrics is not None:
+        lines += metrics.lines()
     return ("\n".join(lines) + "\n").encode()
 
 
@@ -99,34 +124,49 @@ def _of_client(statistics: ClientStatistics) -> Iterator[str]:
 
 def _of_audit(statistics: ClientStatistics) -> Iterator[str]:
     audit = statistics.audit
-    for name, kind, text, value in (
+    families: tuple[tuple[str, Kind, str, float], ...] = (
         ("records_total", "counter", "Audit records written.", audit.records),
         ("queue_depth", "gauge", "Audit records that wait.", audit.queued_records),
         ("open_intents", "gauge", "Calls whose end is not recorded yet.", audit.open_intents),
         ("drops_total", "counter", "Calls let through unrecorded.", audit.dropped),
         ("available", "gauge", "Whether calls can be recorded.", audit.unavailable is None),
-    ):
+    )
+    for name, kind, text, value in families:
         yield from _family(name, kind, text, [({}, float(value))], prefix="sark_audit")
 
 
-def _one(name: str, kind: str, text: str, value: float) -> Iterator[str]:
+def _of_pools(statistics: ClientStatistics) -> Iterator[str]:
+    pools = {
+        name: pool
+        for name, one in sorted(statistics.servers.items())
+        if isinstance(pool := one.wire.details.get("pool"), dict)
+    }
+    for state, text in (("size", "Connections, idle ones too."), ("active", "... in use.")):
+        yield from _family(
+            f"connection_pool_{state}",
+            "gauge",
+            text,
+            [({"pool_name": name}, _connections(pool)[state]) for name, pool in pools.items()],
+        )
+
+
+def _connections(pool: Mapping[str, int]) -> dict[str, float]:
+    active = float(pool["leased"] + pool["granted"])
+    return {"active": active, "size": active + pool["idle"] + pool["connecting"]}
+
+
+def _of_hooks(statistics: ClientStatistics) -> Iterator[str]:
+    failures = sum(one.failures for one in statistics.hooks)
+    disabled = sum(one.disabled for one in statistics.hooks)
+    yield from _one("hook_failures_total", "counter", "Errors of telemetry hooks.", failures)
+    yield from _one("hooks_disabled", "gauge", "Hooks that failed too often.", disabled)
+
+
+def _one(name: str, kind: Kind, text: str, value: float) -> Iterator[str]:
     return _family(name, kind, text, [({}, float(value))])
 
 
 def _family(
-    name: str, kind: str, text: str, samples: Iterable[_Sample], prefix: str = "sark_gateway"
+    name: str, kind: Kind, text: str, samples: Iterable[Sample], prefix: str = _PREFIX
 ) -> Iterator[str]:
-    yield f"# HELP {prefix}_{name} {text}"
-    yield f"# TYPE {prefix}_{name} {kind}"
-    for labels, value in samples:
-        yield f"{prefix}_{name}{_labels(labels)} {value:.15g}"
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return family_lines(f"{prefix}_{name}", kind, text, samples)

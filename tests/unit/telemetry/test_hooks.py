@@ -1,0 +1,182 @@
+"""Hooks are told, and whatever they do, it stays with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from attrs import define, field
+
+from sark_trio.telemetry.events import CallInfo, CallStarted, Event, HookDisabled, SessionRenewed
+from sark_trio.telemetry.hooks import (
+    FAILURES_MAX,
+    HOOKS_MAX,
+    Emitter,
+    HookStatistics,
+    trace_context,
+)
+
+CALL = CallInfo(request_id="r1", server="db", tool="query", transport="http")
+EVENT = SessionRenewed(server="db")
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def emitter(*hooks: Any) -> Emitter:
+    made = Emitter.of(hooks)
+    assert made is not None
+    return made
+
+
+@define(eq=False)
+class Broken:
+    """Raises at its first so many events."""
+
+    times: int = 10**9
+    told: list[Event] = field(factory=list)
+
+    def __call__(self, event: Event) -> None:
+        if self.times > 0:
+            self.times -= 1
+            raise RuntimeError("secret of the hook")
+        self.told.append(event)
+
+
+@define(eq=False)
+class Carrying:
+    """Has something to carry, or an error."""
+
+    found: Any
+
+    def __call__(self, event: Event) -> None:
+        """Nothing to do."""
+
+    def carrier(self, call: CallInfo) -> Mapping[str, str]:
+        if isinstance(self.found, Exception):
+            raise self.found
+        return {key: value.format(call=call) for key, value in self.found.items()}
+
+
+def test_without_hooks_there_is_nothing_to_call() -> None:
+    assert Emitter.of(()) is None
+
+
+def test_every_hook_is_told_in_order() -> None:
+    told: list[Any] = []
+    both = emitter(told.append, lambda event: told.append((2, event)))
+    both.emit(EVENT)
+    assert told == [EVENT, (2, EVENT)]
+
+
+def test_a_hook_that_raises_harms_nobody_and_is_counted() -> None:
+    told: list[Event] = []
+    mixed = emitter(Broken(), told.append)
+    mixed.emit(EVENT)
+    mixed.emit(EVENT)
+    assert told == [EVENT, EVENT]
+    assert mixed.statistics() == (
+        HookStatistics(hook="Broken", failures=2, disabled=False),
+        HookStatistics(hook="list.append", failures=0, disabled=False),
+    )
+
+
+def test_a_hook_that_always_raises_is_told_nothing_any_more_and_the_others_are_told_so() -> None:
+    told: list[Event] = []
+    broken = Broken(times=FAILURES_MAX)
+    mixed = emitter(broken, told.append)
+    for _ in range(FAILURES_MAX + 5):
+        mixed.emit(EVENT)
+    assert broken.told == []
+    assert told.count(HookDisabled(hook="Broken", error_type="RuntimeError")) == 1
+    assert told.count(EVENT) == FAILURES_MAX + 5
+    assert [one.disabled for one in mixed.statistics()] == [True, False]
+    assert "secret" not in repr(told)
+
+
+def test_failures_that_are_not_in_a_row_disable_nothing() -> None:
+    broken = Broken(times=FAILURES_MAX - 1)
+    alone = emitter(broken)
+    for _ in range(FAILURES_MAX):
+        alone.emit(EVENT)
+    broken.times = FAILURES_MAX - 1
+    for _ in range(FAILURES_MAX):
+        alone.emit(EVENT)
+    assert len(broken.told) == 2
+    assert not alone.statistics()[0].disabled
+
+
+def test_two_broken_hooks_are_both_disabled() -> None:
+    told: list[Event] = []
+    mixed = emitter(Broken(), Broken(), told.append)
+    for _ in range(FAILURES_MAX + 1):
+        mixed.emit(EVENT)
+    assert [one.disabled for one in mixed.statistics()] == [True, True, False]
+    assert sum(isinstance(event, HookDisabled) for event in told) == 2
+
+
+def test_what_ends_the_program_goes_through() -> None:
+    def interrupted(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        emitter(interrupted).emit(EVENT)
+
+
+def test_options_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match="a hook is a callable that takes an event, not a str"):
+        Emitter.of(["print"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="17 hooks are more than 16"):
+        Emitter.of([print] * (HOOKS_MAX + 1))
+
+
+# -- what is carried --------------------------------------------------------------------------
+
+
+def test_the_first_hook_with_a_context_is_asked() -> None:
+    mixed = emitter(
+        print,
+        Carrying({}),
+        Carrying({"traceparent": PARENT}),
+        Carrying({"traceparent": "not asked"}),
+    )
+    assert mixed.carrier(CALL) == {"traceparent": PARENT}
+    assert emitter(print).carrier(CALL) is None
+
+
+def test_a_carrier_that_raises_is_counted_and_the_next_one_asked() -> None:
+    mixed = emitter(Carrying(RuntimeError("no")), Carrying({"traceparent": PARENT}))
+    assert mixed.carrier(CALL) == {"traceparent": PARENT}
+    assert [one.failures for one in mixed.statistics()] == [1, 0]
+
+
+def test_a_carrier_that_always_raises_is_disabled() -> None:
+    alone = emitter(Carrying(RuntimeError("no")))
+    for _ in range(FAILURES_MAX):
+        alone.carrier(CALL)
+        assert alone.carrier(CALL) is None
+    assert alone.statistics()[0].disabled
+    alone.emit(CallStarted(call=CALL))
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ({"traceparent": PARENT, "tracestate": "a=1"}, {"traceparent", "tracestate"}),
+        ({"traceparent": PARENT, "baggage": "a=1,b=2"}, {"traceparent", "baggage"}),
+        ({"baggage": "a=1"}, {"baggage"}),
+        ({"tracestate": "a=1"}, set()),
+        ({"traceparent": PARENT.replace("00-", "ff-", 1)}, set()),
+        ({"traceparent": f"00-{'0' * 32}-b7ad6b7169203331-01"}, set()),
+        ({"traceparent": f"00-0af7651916cd43dd8448eb211c80319c-{'0' * 16}-01"}, set()),
+        ({"traceparent": f"{PARENT}\r\nx: y", "tracestate": "a=1"}, set()),
+        ({"traceparent": f"{PARENT}\n"}, set()),
+        ({"traceparent": 7}, set()),
+        ({"traceparent": PARENT, "tracestate": "a" * 513}, {"traceparent"}),
+        ({"traceparent": PARENT, "baggage": "a=1\r\nb: 2"}, {"traceparent"}),
+        ({"traceparent": PARENT, "baggage": ""}, {"traceparent"}),
+        ({"traceparent": PARENT, "authorization": "Bearer x"}, {"traceparent"}),
+        ({"baggage": "b" * 8_193}, set()),
+    ],
+)
+def test_only_what_the_w3c_lets_pass_is_sent(found: dict[str, Any], kept: set[str]) -> None:
+    assert trace_context(found) == {key: found[key] for key in kept}
