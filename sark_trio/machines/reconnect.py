@@ -78,7 +78,7 @@ _COUNTERS: Final = ("connects", "reconnects", "delivered", "duplicates", "skippe
 @final
 @define(eq=False, repr=False)
 class Reconnector:
-    """One event stream; see the module's docstring.
+    """One event stream, beginning after *last_event_id*; see the module's docstring.
 
     ``now`` is in monotonic seconds; one before the last one counts as the last one.
     """
@@ -87,7 +87,7 @@ class Reconnector:
     _phase: Phase = field(default=Phase.DISCONNECTED, init=False)
     _now: float = field(default=0.0, init=False)
     #: Committed; empty where there is nothing to resume from.
-    _last_id: str = field(default="", init=False)
+    _last_id: str = field(default="", alias="last_event_id", kw_only=True)
     #: How many events of each id were committed, the latest id last.
     _seen: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
     _retry_ms: int | None = field(default=None, init=False)

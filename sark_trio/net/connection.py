@@ -12,6 +12,7 @@ Errors carry ``delivery``: ``not_sent`` as long as the kernel took no byte of th
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import final
 
 import anyio
@@ -56,10 +57,6 @@ _SHADOW = h11.Request(method=b"POST", target=b"/", headers=[(b"Host", b"shadow")
 _SHADOW_END = h11.EndOfMessage()
 
 
-def _nobody() -> None:
-    """Nobody wants to know that something was sent."""
-
-
 @final
 @define(eq=False, repr=False)
 class Connection:
@@ -73,7 +70,7 @@ class Connection:
     answered: bool = field(default=False, init=False)
     #: Whether the next exchange may begin on it, once the present one has finished.
     reusable: bool = field(default=True, init=False)
-    _h11: h11.Connection = field(init=False)
+    _h11: h11.Connection = field(init=False, factory=lambda: h11.Connection(h11.CLIENT))
     _head: HeadReader = field(init=False, factory=HeadReader)
     _decoder: GzipDecoder | None = field(default=None, init=False)
     _deadline: float = field(default=0.0, init=False)
@@ -81,9 +78,6 @@ class Connection:
     _length: int = field(default=0, init=False)
     _waste: ChunkWaste = field(init=False, factory=ChunkWaste)
     _written_before: int | None = field(default=None, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._h11 = h11.Connection(h11.CLIENT)
 
     @property
     def stream(self) -> httpcore.AsyncNetworkStream:
@@ -94,7 +88,9 @@ class Connection:
         """Whether an idle connection must not be used: the peer closed it, or spoke unasked."""
         return not self.reusable or bool(self._stream.get_extra_info("is_readable"))
 
-    async def send(self, request: Request, on_sent: Callable[[], None] = _nobody) -> ResponseHead:
+    async def send(
+        self, request: Request, on_sent: Callable[[], None] = lambda: None
+    ) -> ResponseHead:
         """Send *request*, and wait for the head of its response.
 
         :param on_sent: called when the kernel has taken the first bytes, maybe more than once.
@@ -155,6 +151,10 @@ class Connection:
             self.reusable = False
             raise
         return b""
+
+    def listen(self) -> None:
+        """Let what is left of the response take as long as it takes: its reader keeps the time."""
+        self._deadline = inf
 
     def finish(self) -> bool:
         """Whether the response has ended cleanly, as far as bytes that have come can tell.
@@ -299,7 +299,7 @@ class Connection:
         """At least one byte, unless the body may end with the connection."""
         left = self._deadline - anyio.current_time()
         # While we write, it is not silent but listens; and the writer has a limit of its own.
-        timeout = left if while_writing else min(self._timeouts.read_s, left)
+        timeout = left if while_writing or left == inf else min(self._timeouts.read_s, left)
         try:
             data = await self._stream.read(_READ_BYTES, timeout=max(timeout, 0.0))
         except httpcore.ReadTimeout:
