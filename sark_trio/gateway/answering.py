@@ -10,6 +10,7 @@ from attrs import define, field
 
 from sark_trio import Progress
 from sark_trio.gateway.asgi import Reply, Request, Send
+from sark_trio.gateway.streaming import HEADERS
 from sark_trio.mcp.codec import encode_notification
 from sark_trio.mcp.messages import RequestId
 from sark_trio.mcp.progress import PROGRESS
@@ -21,11 +22,6 @@ PING_S: Final = 15.0
 #: Notifications that wait for a slow reader. Progress is superseded by later progress, so that
 #: what does not fit is left out.
 EVENTS_MAX: Final = 64
-_HEADERS: Final = (
-    (b"content-type", b"text/event-stream"),
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-)
 _PING: Final = b": ping\n\n"
 
 #: Makes the answer: its HTTP status, where that can still be said, and its bytes.
@@ -123,7 +119,7 @@ class Answering:
                 await self.send({"type": "http.response.body", "body": event, "more_body": True})
 
     async def _begin(self) -> None:
-        await self.send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+        await self.send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
 
     async def _end(self, answer: tuple[int, bytes] | None, *, begun: bool) -> None:
         if answer is not None and not begun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, final
 
@@ -13,12 +14,18 @@ from sark_trio import GatewayClient, Principal
 from sark_trio.client.scopes import Scopes
 from sark_trio.errors import GatewayError
 from sark_trio.gateway.asgi import Message, Receive, Reply, Request, Scope, Send
+from sark_trio.gateway.decisions import DecisionsApi
 from sark_trio.gateway.endpoint import McpEndpoint
+from sark_trio.gateway.events import EVENTS_MAX, Feed, Reporter
 from sark_trio.gateway.faults import Refused
-from sark_trio.gateway.guard import LOOPBACK, Access, Names, Verify
+from sark_trio.gateway.guard import KEY_CHARS_MIN, LOOPBACK, Access, Names, Verify
+from sark_trio.gateway.limits import Limits, Turnstile, caller_of
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.metrics import CONTENT_TYPE, Traffic, exposition
 from sark_trio.gateway.rest import RestApi, failure
+from sark_trio.gateway.routing import METHODS, STREAMS, UNKNOWN, route_of
+from sark_trio.gateway.streams import Streams
+from sark_trio.telemetry.prometheus import Prometheus
 
 __all__ = ["Gateway", "create_app"]
 
@@ -29,7 +36,12 @@ REQUESTS_MAX: Final = 1_000
 #: For one piece of an answer, the largest included, over a slow line.
 SEND_S: Final = 60.0
 _LOG: Final = logging.getLogger("sark_trio.gateway")
+#: Asked with a key of its own, by whoever it was given to.
+_REPORTS: Final = "/api/v1/gateway/audit"
+#: Their errors have a member ``detail``.
+_DECISIONS: Final = "/api/v1/gateway/"
 _Handler = Callable[[Request, Principal | None], Awaitable[Reply]]
+_Streamer = Callable[[Request, Principal | None, Send], Awaitable[None]]
 
 
 def create_app(
@@ -41,7 +53,11 @@ def create_app(
     allowed_origins: Iterable[str] = (),
     body_bytes_max: int = BODY_BYTES_MAX,
     requests_max: int = REQUESTS_MAX,
+    limits: Limits | None = None,
+    audit_key: str | None = None,
+    events_max: int = EVENTS_MAX,
     instructions: str | None = None,
+    metrics: Prometheus | None = None,
 ) -> Gateway:
     """A gateway in front of *client*, which must be open while it serves.
 
@@ -52,19 +68,31 @@ def create_app(
     :param allowed_origins: pages of these origins may ask, too.
     :param body_bytes_max: largest request body.
     :param requests_max: requests at once; more are answered 503.
+    :param limits: what each caller gets; more is answered 429.
+    :param audit_key: lets another gateway report events (``X-Gateway-Api-Key``); none may if not.
+    :param events_max: events kept for readers of event streams who come back.
     :param instructions: what models are told about it.
+    :param metrics: one of the client's hooks, for ``/metrics`` to show what it has counted.
     :raises ValueError: an option that cannot be.
     """
     if body_bytes_max < 1 or requests_max < 1:
         raise ValueError("body_bytes_max and requests_max must be positive")
+    if audit_key is not None and len(audit_key) < KEY_CHARS_MIN:
+        raise ValueError(f"audit_key must have {KEY_CHARS_MIN} characters or more")
+    feed = Feed(secrets.token_hex(4), events_max)
+    client.observe(Reporter(feed, client.health_of))
     return Gateway(
         client=client,
         access=Access.of(api_keys or {}, verifier),
         names=Names(hosts=allowed_hosts, origins=allowed_origins),
         body_bytes_max=body_bytes_max,
         requests_max=requests_max,
+        turnstile=Turnstile(limits or Limits()),
         rest=RestApi(client),
+        decisions=DecisionsApi(client, audit_key),
+        streams=Streams(client, feed),
         mcp=McpEndpoint(Methods(client, instructions)),
+        metrics=metrics,
     )
 
 
@@ -74,11 +102,15 @@ class _Sending:
     """``send``, and what has been sent."""
 
     _send: Send
+    #: Added to every response.
+    headers: tuple[tuple[str, str], ...] = field(default=(), init=False)
     status: int | None = field(default=None, init=False)
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            more = [(name.encode("ascii"), value.encode("ascii")) for name, value in self.headers]
+            message = {**message, "headers": [*message["headers"], *more]}
         # Not to be cut in the middle: a server that is cancelled while it writes, or closes,
         # leaves the connection in a state that nobody knows.
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SEND_S):
@@ -95,8 +127,12 @@ class Gateway:
     names: Names
     body_bytes_max: int
     requests_max: int
+    turnstile: Turnstile
     rest: RestApi
+    decisions: DecisionsApi
+    streams: Streams
     mcp: McpEndpoint
+    metrics: Prometheus | None = None
     traffic: Traffic = field(factory=Traffic, init=False)
     _closing: bool = field(default=False, init=False)
     _scopes: Scopes = field(factory=Scopes, init=False)
@@ -115,6 +151,7 @@ class Gateway:
     async def close(self, grace_s: float) -> None:
         """Refuse new requests, let running ones end within *grace_s*, then cancel them."""
         self._closing = True
+        self.streams.closing.set()
         await self._scopes.drain(grace_s)
 
     # One request.
@@ -126,7 +163,7 @@ class Gateway:
             with anyio.CancelScope() as cancelling:
                 self._scopes.add(cancelling)
                 request = Request.of(scope, receive, self.body_bytes_max)
-                route = _route(request.path)
+                route = route_of(request.path)
                 await self._answer(request, route, send)
             if cancelling.cancelled_caught and send.status is None:
                 await failure(Refused(503, "closing", "the gateway is closing")).send(send)
@@ -140,7 +177,7 @@ class Gateway:
         try:
             reply = await self._reply(request, route, send)
         except (Refused, GatewayError) as exc:
-            reply = failure(exc)
+            reply = failure(exc, detail=route.startswith(_DECISIONS))
         except Exception:
             _LOG.exception("a request to %s failed", route)
             if send.status is not None:
@@ -149,31 +186,52 @@ class Gateway:
         if reply is not None:
             await _send_reply(request, reply, send)
 
-    async def _reply(self, request: Request, route: str, send: Send) -> Reply | None:
+    async def _reply(self, request: Request, route: str, send: _Sending) -> Reply | None:
         if request.doubled is not None:
             raise Refused(400, "invalid_request", f"header {request.doubled} stands twice")
         self.names.check(request)
         if route in {"/health", "/ready"}:
-            _allow(request, "GET")
+            _allow(request, route)
             return self._health() if route == "/health" else self._ready()
-        principal = await self.access.principal(request)
-        if route == "unknown":
+        reports = route == _REPORTS
+        principal = None if reports else await self.access.principal(request)
+        if route == UNKNOWN:
             raise Refused(404, "not_found", "there is nothing here")
         if self._closing or len(self._scopes) > self.requests_max:
             kind = "closing" if self._closing else "overloaded"
             raise Refused(503, kind, "come back later", headers=(("retry-after", "1"),))
+        caller = _REPORTS if reports else caller_of(principal)
+        send.headers = self.turnstile.take(anyio.current_time(), caller)
+        with self.turnstile.inside(caller, streaming=route in STREAMS):
+            return await self._served(request, route, principal, send)
+
+    async def _served(
+        self, request: Request, route: str, principal: Principal | None, send: Send
+    ) -> Reply | None:
         if route == "/mcp":
             return await self.mcp.handle(request, principal, send)
+        _allow(request, route)
         if route == "/metrics":
-            _allow(request, "GET")
-            body = exposition(self.client.statistics(), self.traffic)
+            body = exposition(self.client.statistics(), self.traffic, self.metrics)
             return Reply(body=body, content_type=CONTENT_TYPE)
-        _allow(request, "POST" if route.endswith("/invoke") else "GET")
+        streamers: dict[str, _Streamer] = {
+            "/api/v1/events": self.streams.events,
+            "/api/v1/servers/{name}/stream": self.streams.server,
+            "/api/v1/audit/stream": self.streams.audit,
+        }
+        if route in streamers:
+            await streamers[route](request, principal, send)
+            return None
         handlers: dict[str, _Handler] = {
             "/api/v1/servers": self.rest.servers,
             "/api/v1/servers/{name}": self.rest.server,
             "/api/v1/tools": self.rest.tools,
             "/api/v1/invoke": self.rest.invoke,
+            "/api/v1/gateway/authorize": self.decisions.authorize,
+            "/api/v1/gateway/authorize-a2a": self.decisions.authorize_a2a,
+            "/api/v1/gateway/servers": self.decisions.servers,
+            "/api/v1/gateway/tools": self.decisions.tools,
+            "/api/v1/gateway/audit": self.decisions.audit,
         }
         return await handlers[route](request, principal)
 
@@ -193,29 +251,8 @@ class Gateway:
         return Reply.json(body, 200 if ready else 503)
 
 
-_ROUTES: Final = frozenset(
-    {
-        ("health",),
-        ("ready",),
-        ("metrics",),
-        ("mcp",),
-        ("api", "v1", "servers"),
-        ("api", "v1", "tools"),
-        ("api", "v1", "invoke"),
-    }
-)
-
-
-def _route(path: tuple[str, ...]) -> str:
-    """The template that *path* fits: one of a few, fit for a label."""
-    if path in _ROUTES:
-        return "/" + "/".join(path)
-    if len(path) == 4 and path[:3] == ("api", "v1", "servers") and path[3]:
-        return "/api/v1/servers/{name}"
-    return "unknown"
-
-
-def _allow(request: Request, method: str) -> None:
+def _allow(request: Request, route: str) -> None:
+    method = METHODS[route]
     if request.method != method:
         headers = (("allow", method),)
         raise Refused(405, "method_not_allowed", f"only {method} is served here", headers=headers)

@@ -35,12 +35,14 @@ _SINGLE: Final = frozenset(
         "content-length",
         "content-type",
         "host",
+        "last-event-id",
         "mcp-method",
         "mcp-name",
         "mcp-protocol-version",
         "mcp-session-id",
         "origin",
         "x-api-key",
+        "x-gateway-api-key",
     }
 )
 

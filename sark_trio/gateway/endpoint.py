@@ -8,15 +8,14 @@ names, in its header or its ``_meta``.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, final
 
 import anyio
 from attrs import define, field
 
-from sark_trio import Principal, Progress, jsontext
-from sark_trio.errors import GatewayError, ProtocolError
+from sark_trio import Principal
+from sark_trio.errors import ProtocolError
 from sark_trio.gateway.answering import Answering
 from sark_trio.gateway.asgi import Reply, Send
 from sark_trio.gateway.asgi import Request as HttpRequest
@@ -26,21 +25,19 @@ from sark_trio.gateway.methods import (
     INVALID_PARAMS,
     INVALID_REQUEST,
     METHOD_NOT_FOUND,
-    PARSE_ERROR,
     Methods,
     RpcRefused,
     progress_token,
-    stamped,
 )
+from sark_trio.gateway.rpc import answer, made_by, malformed, refusal
 from sark_trio.gateway.sessions import Session, Sessions
-from sark_trio.mcp.codec import decode, encode_error, encode_result
+from sark_trio.mcp.codec import decode, encode_result
 from sark_trio.mcp.messages import Notification, Request
 from sark_trio.mcp.versions import LEGACY
 
 __all__ = ["McpEndpoint"]
 
 _ALLOWED: Final = (("allow", "POST, DELETE"),)
-_Made = Callable[[Callable[[Progress], None] | None], Awaitable[dict[str, Any]]]
 
 
 @final
@@ -70,12 +67,12 @@ class McpEndpoint:
         try:
             message = decode(body)
         except ProtocolError:
-            return _malformed(body)
+            return Reply(status=400, body=refusal(None, malformed(body)))
         try:
             return await self._dispatch(message, request, principal, send)
         except RpcRefused as exc:
             request_id = message.id if isinstance(message, Request) else None
-            return Reply(status=exc.status, body=_error(request_id, exc))
+            return Reply(status=exc.status, body=refusal(request_id, exc))
 
     async def _dispatch(
         self, message: Any, request: HttpRequest, principal: Principal | None, send: Send
@@ -104,15 +101,13 @@ class McpEndpoint:
         self, call: Request, request: HttpRequest, principal: Principal | None, send: Send
     ) -> None:
         check_envelope(call, request.headers)
-        make = self._method(call, principal)
-        if make is None and call.method == "server/discover":
-            make = _at_once(self._methods.discovery())
+        make = made_by(self._methods, call, principal, modern=True)
         if make is None:
             raise RpcRefused(METHOD_NOT_FOUND, "this gateway has no such method", status=404)
         answering = Answering(
             request=request, send=send, token=progress_token(call.params), cancels_when_gone=True
         )
-        await answering.run(partial(_answer, call, make, modern=True))
+        await answering.run(partial(answer, call, make, modern=True))
 
     # 2025-03-26 to 2025-11-25.
 
@@ -126,9 +121,7 @@ class McpEndpoint:
         if named != session.version:
             message = f"this session speaks {session.version}"
             raise RpcRefused(INVALID_REQUEST, message, status=400)
-        make = self._method(call, principal)
-        if make is None and call.method == "ping":
-            make = _at_once({})
+        make = made_by(self._methods, call, principal, modern=False)
         if make is None:
             raise RpcRefused(METHOD_NOT_FOUND, "this gateway has no such method")
         if call.id in session.calls:
@@ -138,7 +131,7 @@ class McpEndpoint:
         )
         session.calls[call.id] = answering.scope
         try:
-            await answering.run(partial(_answer, call, make, modern=False))
+            await answering.run(partial(answer, call, make, modern=False))
         finally:
             del session.calls[call.id]
         return None
@@ -163,52 +156,6 @@ class McpEndpoint:
         if found is None:
             raise Refused(404, "unknown_session", "there is no such session")
         return found
-
-    # Both.
-
-    def _method(self, call: Request, principal: Principal | None) -> _Made | None:
-        methods = self._methods
-        match call.method:
-            case "tools/list":
-                return lambda _: methods.list_tools(call.params, principal)
-            case "tools/call":
-                return lambda tell: methods.call_tool(call.params, principal, tell)
-        return None
-
-
-async def _answer(
-    call: Request, make: _Made, tell: Callable[[Progress], None] | None, *, modern: bool
-) -> tuple[int, bytes]:
-    """The answer to *call*, whatever became of it."""
-    try:
-        result = await make(tell)
-    except RpcRefused as exc:
-        return exc.status if modern else 200, _error(call.id, exc)
-    except GatewayError as exc:
-        return 200, _error(call.id, RpcRefused.of(exc))
-    return 200, encode_result(call.id, stamped(result, modern=modern))
-
-
-def _at_once(result: dict[str, Any]) -> _Made:
-    async def make(_: Callable[[Progress], None] | None) -> dict[str, Any]:
-        return result
-
-    return make
-
-
-def _error(request_id: Any, error: RpcRefused) -> bytes:
-    return encode_error(request_id, error.code, error.message, error.data)
-
-
-def _malformed(body: bytes) -> Reply:
-    """Say whether it is no JSON, or no message (a batch, among others)."""
-    try:
-        jsontext.decode_strict(body)
-    except jsontext.JSONError:
-        refused = RpcRefused(PARSE_ERROR, "the body is not JSON")
-    else:
-        refused = RpcRefused(INVALID_REQUEST, "the body is not one JSON-RPC message")
-    return Reply(status=400, body=_error(None, refused))
 
 
 def _owner(principal: Principal | None) -> str | None:

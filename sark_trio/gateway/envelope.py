@@ -14,7 +14,7 @@ from sark_trio.mcp.messages import Request
 from sark_trio.mcp.meta import CLIENT_CAPABILITIES, PROTOCOL_VERSION
 from sark_trio.mcp.versions import HTTP_SSE, LEGACY, MODERN
 
-__all__ = ["check_envelope", "check_version", "is_modern_call"]
+__all__ = ["check_envelope", "check_meta", "check_version", "is_modern_call"]
 
 HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
@@ -38,7 +38,20 @@ def check_version(headers: Mapping[str, str]) -> None:
 
     :raises RpcRefused: HTTP 400, ``UnsupportedProtocolVersionError``.
     """
-    named = headers.get(_VERSION)
+    _check_version(headers.get(_VERSION))
+
+
+def check_meta(call: Request) -> None:
+    """Hold *call* to what every modern request must say, where there are no headers (stdio).
+
+    :raises RpcRefused: the version is not spoken, or ``_meta`` lacks something.
+    """
+    meta = _meta_of(call)
+    _check_version(meta.get(PROTOCOL_VERSION))
+    _check_capabilities(meta)
+
+
+def _check_version(named: Any) -> None:
     if named != MODERN:
         raise RpcRefused(
             UNSUPPORTED_VERSION,
@@ -61,14 +74,19 @@ def check_envelope(call: Request, headers: Mapping[str, str]) -> None:
     if version is not None and version != headers[_VERSION]:
         raise _mismatch("MCP-Protocol-Version differs from the body's")
     check_version(headers)
-    if version is None or not isinstance(meta.get(CLIENT_CAPABILITIES), Mapping):
-        message = f"_meta must hold {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"
-        raise RpcRefused(INVALID_PARAMS, message, status=400)
+    _check_capabilities(meta)
     if headers.get("mcp-method") != call.method:
         raise _mismatch("Mcp-Method differs from the body's method, or is missing")
     member = NAME_MEMBERS.get(call.method)
     if member is not None:
         _check_name(call.params.get(member), headers.get("mcp-name"))
+
+
+def _check_capabilities(meta: Mapping[str, Any]) -> None:
+    named = meta.get(PROTOCOL_VERSION)
+    if named is None or not isinstance(meta.get(CLIENT_CAPABILITIES), Mapping):
+        message = f"_meta must hold {PROTOCOL_VERSION} and {CLIENT_CAPABILITIES}"
+        raise RpcRefused(INVALID_PARAMS, message, status=400)
 
 
 def _check_name(named: Any, header: str | None) -> None:

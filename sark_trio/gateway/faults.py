@@ -28,6 +28,7 @@ from sark_trio.errors import (
     ProtocolError,
     RateLimited,
     RemoteError,
+    ServerDown,
     TransportError,
     UnknownServer,
     UnknownTool,
@@ -107,6 +108,7 @@ _FAULTS: Final[tuple[tuple[type[GatewayError], Fault], ...]] = (
     (PolicyUnavailable, Fault(status=403, kind="denied", message="policy could not decide")),
     (Denied, Fault(status=403, kind="denied", message="policy denies this")),
     (CircuitOpen, Fault(status=503, kind="circuit_open", message="the server is not well")),
+    (ServerDown, Fault(status=503, kind="server_down", message="the server is not well")),
     (
         Overloaded,
         Fault(

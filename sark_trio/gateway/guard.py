@@ -15,7 +15,7 @@ from sark_trio.errors import Denied
 from sark_trio.gateway.asgi import Request
 from sark_trio.gateway.faults import Refused
 
-__all__ = ["LOOPBACK", "Access", "Names", "Verify"]
+__all__ = ["LOOPBACK", "Access", "Names", "Verify", "unauthenticated"]
 
 Verify = Callable[[str], Awaitable[Principal]]
 
@@ -118,10 +118,10 @@ class Access:
             return None
         key, authorization = (request.headers.get(n) for n in ("x-api-key", "authorization"))
         if key is None and authorization is None:
-            raise _unauthenticated("credentials_missing")
+            raise unauthenticated("credentials_missing")
         holder = None if key is None else self._holder(key)
         if key is not None and holder is None:
-            raise _unauthenticated("key_invalid")
+            raise unauthenticated("key_invalid")
         return holder if authorization is None else await self._bearer(authorization)
 
     def _holder(self, key: str) -> Principal | None:
@@ -134,21 +134,22 @@ class Access:
     async def _bearer(self, authorization: str) -> Principal:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or self._verify is None:
-            raise _unauthenticated("scheme_unsupported")
+            raise unauthenticated("scheme_unsupported")
         try:
             return await self._verify(token.strip())
         except Denied as exc:
             if exc.reason in _OURS:
                 message = "the token cannot be checked now"
                 raise Refused(503, "unavailable", message, reason=exc.reason) from exc
-            raise _unauthenticated(exc.reason) from exc
+            raise unauthenticated(exc.reason) from exc
 
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-def _unauthenticated(reason: str) -> Refused:
+def unauthenticated(reason: str) -> Refused:
+    """401: *reason*, one word, says what is wrong with the credential."""
     challenge = 'Bearer error="invalid_token"' if reason.startswith("token_") else "Bearer"
     return Refused(
         401,

@@ -15,6 +15,7 @@ from sark_trio.gateway.names import candidates, definition
 from sark_trio.mcp.messages import RequestId
 from sark_trio.mcp.meta import PROGRESS_TOKEN, SERVER_INFO
 from sark_trio.mcp.versions import MODERN
+from sark_trio.telemetry.hooks import trace_context
 
 __all__ = [
     "INVALID_PARAMS",
@@ -118,8 +119,8 @@ class Methods:
     ) -> dict[str, Any]:
         """The result of ``tools/list``: the tools of all servers that *principal* may see."""
         offset = _offset(params.get("cursor"))
-        servers = {info.server_name for info in await self._client.list_servers()}
-        listing = await self._client.list_tools(principal=principal)
+        servers = {info.server_name for info in await self._client.list_all_servers()}
+        listing = await self._client.list_all_tools(principal=principal)
         page = listing.tools[offset : offset + PAGE_SIZE]
         items = [item for info in page if (item := definition(info, servers)) is not None]
         result: dict[str, Any] = {"tools": items, "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
@@ -141,7 +142,12 @@ class Methods:
             raise RpcRefused(INVALID_PARAMS, "'arguments' must be an object")
         server, tool = await self._resolve(name)
         result = await self._client.invoke_tool(
-            server, tool, arguments, principal=principal, on_progress=on_progress
+            server,
+            tool,
+            arguments,
+            principal=principal,
+            on_progress=on_progress,
+            traceparent=_traceparent(params),
         )
         return dict(result.raw)
 
@@ -167,6 +173,15 @@ def stamped(result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
         meta[SERVER_INFO] = dict(ABOUT)
         plain["resultType"] = "complete"
     return {**plain, "_meta": meta} if meta else plain
+
+
+def _traceparent(params: Mapping[str, Any]) -> str | None:
+    """The span that the caller names as the parent (2026-07-28, "OpenTelemetry trace context").
+
+    Its ``tracestate`` and ``baggage`` end here: they can hold anything, and no policy saw them.
+    """
+    meta = params.get("_meta")
+    return trace_context(meta).get("traceparent") if isinstance(meta, Mapping) else None
 
 
 def _offset(cursor: Any) -> int:

@@ -12,7 +12,7 @@ from sark_trio.errors import GatewayError
 from sark_trio.gateway.asgi import Reply, Request
 from sark_trio.gateway.faults import Fault, Refused, fault_of
 
-__all__ = ["RestApi", "failure"]
+__all__ = ["RestApi", "failure", "server_record", "tool_record"]
 
 #: The dialect's own defaults.
 PAGE_SIZE: Final = 100
@@ -31,14 +31,15 @@ class RestApi:
 
     _client: GatewayClient
 
-    async def servers(self, request: Request, _: Principal | None) -> Reply:
-        """``GET /servers``: one page of servers, and how many there are."""
-        infos = await self._client.list_servers()
-        return _page("servers", [_server(info) for info in infos], request.query())
+    async def servers(self, request: Request, principal: Principal | None) -> Reply:
+        """``GET /servers``: one page of the servers that the caller may see, and their number."""
+        infos = await self._client.list_all_servers(principal=principal or self._client.principal)
+        return _page("servers", [server_record(info) for info in infos], request.query())
 
-    async def server(self, request: Request, _: Principal | None) -> Reply:
-        """``GET /servers/{name}``."""
-        return Reply.json(_server(await self._client.get_server_info(request.path[-1])))
+    async def server(self, request: Request, principal: Principal | None) -> Reply:
+        """``GET /servers/{name}``: one that the caller may not see is not there."""
+        name, who = request.path[-1], principal or self._client.principal
+        return Reply.json(server_record(await self._client.get_server_info(name, principal=who)))
 
     async def tools(self, request: Request, principal: Principal | None) -> Reply:
         """``GET /tools``: one page of the tools that the caller may see.
@@ -47,28 +48,39 @@ class RestApi:
         """
         query = request.query()
         server = query.pop("server", None)
-        listing = await self._client.list_tools(server, principal=principal)
+        listing = await self._client.list_all_tools(server, principal=principal)
         failures = {name: fault_of(error).kind for name, error in listing.failures.items()}
         more = {"failures": failures} if failures else {}
-        return _page("tools", [_tool(info) for info in listing], query, more)
+        return _page("tools", [tool_record(info) for info in listing], query, more)
 
     async def invoke(self, request: Request, principal: Principal | None) -> Reply:
         """``POST /invoke``: call a tool."""
         server, tool, parameters = _call_in(await request.body())
-        result = await self._client.invoke_tool(server, tool, parameters, principal=principal)
+        result = await self._client.invoke_tool(
+            server,
+            tool,
+            parameters,
+            principal=principal,
+            traceparent=request.headers.get("traceparent"),
+        )
         status = "error" if result.is_error else "success"
         return Reply.json({"status": status, "result": result.raw})
 
 
-def failure(error: Refused | GatewayError) -> Reply:
-    """The reply that says why there is no other."""
+def failure(error: Refused | GatewayError, *, detail: bool = False) -> Reply:
+    """The reply that says why there is no other.
+
+    :param detail: say it under ``detail`` as well, as below ``/api/v1/gateway``.
+    """
     if isinstance(error, Refused):
-        return _failure(error.fault, error.headers)
-    return _failure(fault_of(error), ())
+        return _failure(error.fault, error.headers, detail=detail)
+    return _failure(fault_of(error), (), detail=detail)
 
 
-def _failure(fault: Fault, headers: tuple[tuple[str, str], ...]) -> Reply:
-    body = {"error": {**fault.data, "message": fault.message}}
+def _failure(fault: Fault, headers: tuple[tuple[str, str], ...], *, detail: bool) -> Reply:
+    body: dict[str, Any] = {"error": {**fault.data, "message": fault.message}}
+    if detail:
+        body["detail"] = fault.message
     return Reply.json(body, fault.status, (*fault.headers, *headers))
 
 
@@ -106,13 +118,14 @@ def _call_in(body: bytes) -> tuple[str, str, dict[str, Any]]:
     return call["server"], call["tool"], parameters or {}
 
 
-def _server(info: ServerInfo) -> dict[str, Any]:
-    over_http = info.address.startswith(("http://", "https://"))
+def server_record(info: ServerInfo) -> dict[str, Any]:
+    """A server, in the dialect."""
+    has_url = info.address.startswith(("http://", "https://", "ws://", "wss://"))
     return {
         "server_id": info.server_name,
         "server_name": info.server_name,
         # A program's name says nothing to a caller who is not on this machine.
-        "server_url": info.address if over_http else f"{info.transport}:",
+        "server_url": info.address if has_url else f"{info.transport}:",
         "sensitivity_level": info.sensitivity_level,
         "authorized_teams": [],
         "access_restrictions": None,
@@ -125,7 +138,8 @@ def _server(info: ServerInfo) -> dict[str, Any]:
     }
 
 
-def _tool(info: ToolInfo) -> dict[str, Any]:
+def tool_record(info: ToolInfo) -> dict[str, Any]:
+    """A tool, in the dialect."""
     return {
         "tool_name": info.tool_name,
         "server_name": info.server_name,

@@ -140,13 +140,11 @@ def hmac_ref(key: bytes, value: str | bytes) -> str:
 def args_digest(args: Any, *, key: bytes | None = None) -> str:
     """The digest of a call's final arguments: of their canonical JSON.
 
-    :param key: arguments may hold guessable secrets; with a key their digest tells nothing.
+    :param key: arguments may hold guessable secrets; a keyed digest of their digest tells nothing.
     :raises JSONError: the arguments have no canonical form.
     """
-    data = jsontext.canonical(args)
-    if key is not None:
-        return hmac_ref(key, data)
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+    plain = f"sha256:{hashlib.sha256(jsontext.canonical(args)).hexdigest()}"
+    return plain if key is None else hmac_ref(key, plain)
 
 
 def call_fields(kind: str, call: AuditedCall, **more: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from attrs.validators import deep_iterable, instance_of, optional
 
 from sark_trio.governance.obligations import OBLIGATIONS, Obligation, parse_obligations
 
-__all__ = ["SENSITIVITY_TTL_S", "Decision", "decode_decision", "no_decision"]
+__all__ = ["DELEGATION_TTL_S", "SENSITIVITY_TTL_S", "Decision", "decode_decision", "no_decision"]
 
 #: Characters of a reason that are kept: it goes into every audit record of the call.
 REASON_CHARS_MAX: Final = 512
@@ -41,6 +41,8 @@ SENSITIVITY_TTL_S: Final[Mapping[str | None, float]] = {
     "high": 60.0,
     "critical": 0.0,
 }
+#: Seconds for which an agent's right to ask another one may be kept.
+DELEGATION_TTL_S: Final = 60.0
 
 
 _TEXT: Final = optional(instance_of(str))

@@ -5,6 +5,7 @@ narrows to what the policy lets pass, and returns a :class:`Verdict` over exactl
 send. Whatever goes wrong on the way is a no:
 
 =================================== ====================================================
+blocked by the operator             denied, and no policy is asked
 no policy configured                :class:`~sark_trio.errors.PolicyUnavailable`
 policy says no                      denied
 policy raises, times out, is absurd :class:`~sark_trio.errors.PolicyUnavailable`
@@ -24,7 +25,8 @@ from typing import Any, Protocol, final
 from attrs import define, evolve, field, frozen
 
 from sark_trio import errors, jsontext
-from sark_trio.governance.decision import SENSITIVITY_TTL_S, Decision, no_decision
+from sark_trio.governance.blocks import Block, Blocks
+from sark_trio.governance.decision import DELEGATION_TTL_S, SENSITIVITY_TTL_S, Decision, no_decision
 from sark_trio.governance.decision_cache import DecisionCache
 from sark_trio.governance.filters import (
     ParameterFilter,
@@ -122,7 +124,9 @@ class Verdict:
     :param digest: ``sha256:`` and the digest of the canonical *arguments* (RFC 8785).
     :param reason: the policy's words, for the record; never for the model.
     :param fault: why there was no decision; ``None`` where there was one.
+    :param block: what the operator has switched off; then no policy was asked.
     :param valid_until: on the clock of ``now``; an attempt after it asks again.
+    :param ttl_s: seconds for which whoever makes the call elsewhere may keep the allow.
     :param removed: RFC 6901 paths of arguments that were taken away.
     :param redacted: RFC 6901 paths of arguments that were masked.
     """
@@ -134,9 +138,11 @@ class Verdict:
     obligations: tuple[Obligation, ...] = ()
     reason: str = ""
     fault: str | None = None
+    block: Block | None = None
     decision_id: str | None = None
     revision: str | None = None
     valid_until: float = float("-inf")
+    ttl_s: float = 0.0
     cached: bool = False
     removed: tuple[str, ...] = field(default=(), repr=False)
     redacted: tuple[str, ...] = field(default=(), repr=False)
@@ -147,6 +153,8 @@ class Verdict:
         Its message leaves the policy's reason out: messages reach models, and a reason tells
         how to get around the rule. Where there was no decision, the reason is one word of ours.
         """
+        if self.block is not None:
+            return self.block.denial()
         what = self.query.action if self.query.tool is None else f"tool {self.query.tool!r}"
         who = self.query.principal.id
         fields: dict[str, Any] = {"server": self.query.server, "decision_id": self.decision_id}
@@ -176,6 +184,8 @@ class Governor:
     filter: ParameterFilter = field(factory=ParameterFilter)
     tool_filters: Mapping[tuple[str, str], ParameterFilter] = field(factory=dict)
     cache: DecisionCache = field(factory=DecisionCache)
+    #: What is switched off: asked before any policy.
+    blocks: Blocks = field(factory=Blocks)
 
     def replace_policy(self, policy: Policy) -> None:
         """Decide by *policy* from the next question on; what is being asked keeps the old one.
@@ -201,6 +211,10 @@ class Governor:
         :param facts: what the operator knows of the tool.
         :raises errors.InvalidArguments: the arguments can not be sent to anybody.
         """
+        block = self.blocks.covering(query.server, query.tool, query.principal.id)
+        if block is not None:
+            reason = f"blocked: {block.reason}"
+            return Verdict(allow=False, query=query, block=block, reason=reason)
         query, removed, redacted = self._candidate(query, facts)
         question = Question.of(query)
         decision, ends, cached = await self._ask(now, question)
@@ -275,6 +289,8 @@ class Governor:
 
 def _ttl_s(query: Query, decision: Decision) -> float:
     own = SENSITIVITY_TTL_S[None if query.tool is None else query.sensitivity]
+    if query.delegation is not None:
+        own = DELEGATION_TTL_S
     return own if decision.ttl_s is None else min(own, decision.ttl_s)
 
 
@@ -307,6 +323,7 @@ def _verdict(
         allow=True,
         arguments=arguments,
         digest=_digest(encoded),
+        ttl_s=max(_ttl_s(question.query, decision), 0.0),
         obligations=decision.obligations,
         removed=removed,
         **known,

@@ -34,9 +34,9 @@ class SupportsVerify(Protocol):
 def _names(values: Iterable[str]) -> tuple[str, ...]:
     names = (values,) if isinstance(values, str) else tuple(values)
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("roles, permissions and teams must be texts")
+        raise ValueError("roles, permissions, teams and capabilities must be texts")
     if len(names) > NAMES_MAX:
-        raise ValueError(f"more than {NAMES_MAX} roles, permissions or teams")
+        raise ValueError(f"more than {NAMES_MAX} roles, permissions, teams or capabilities")
     return tuple(sorted(set(names)))
 
 
@@ -77,6 +77,8 @@ class Principal:
     :param claims: only those claims of the token that the operator listed.
     :param trust_level: of an agent: ``trusted``, ``limited`` or ``untrusted``.
     :param environment: of an agent: where it runs.
+    :param agent_type: of an agent: ``service``, ``worker`` or ``query``.
+    :param capabilities: of an agent: what it may ask of others.
     :param credential_hash: SHA-256 of the credential, to keep caches of two credentials apart.
     :raises ValueError: an empty or overlong id, an unknown kind, or facts that are not plain JSON.
     """
@@ -90,6 +92,8 @@ class Principal:
     claims: Mapping[str, Any] = field(factory=dict, converter=_claims, repr=False, hash=False)
     trust_level: str | None = field(default=None, validator=_check_text, repr=False)
     environment: str | None = field(default=None, validator=_check_text, repr=False)
+    agent_type: str | None = field(default=None, validator=_check_text, repr=False)
+    capabilities: tuple[str, ...] = field(default=(), converter=_names, repr=False)
     credential_hash: str | None = field(default=None, validator=_check_text, repr=False)
 
     @classmethod
@@ -117,9 +121,9 @@ class Principal:
         """The principal that *verified* claims describe.
 
         Read are ``sub``, ``email``, ``role``/``roles``, ``permissions``/``scope``/``scp``,
-        ``teams``/``groups``; for agents ``agent_id``, ``trust_level``, ``environment``. A claim
-        of another type than expected is an error, not an absence: half-read rights are wrong
-        rights.
+        ``teams``/``groups``; for agents ``agent_id``, ``trust_level``, ``environment``,
+        ``agent_type``, ``capabilities``. A claim of another type than expected is an error, not
+        an absence: half-read rights are wrong rights.
 
         :param keep: names of further claims that policies may see.
         :raises ValueError: no usable id, or a claim of the wrong type.
@@ -138,6 +142,8 @@ class Principal:
             email=_text(claims, "email"),
             trust_level=_text(claims, "trust_level"),
             environment=_text(claims, "environment"),
+            agent_type=None if agent is None else _text(claims, "agent_type"),
+            capabilities=() if agent is None else _list(claims, "capabilities"),
             claims={name: claims[name] for name in sorted(set(keep)) if name in claims},
             credential_hash=credential_hash,
         )

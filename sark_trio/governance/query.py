@@ -14,13 +14,31 @@ from attrs import field, frozen
 from attrs.validators import in_
 
 from sark_trio import errors, jsontext
+from sark_trio.governance.delegation import Delegation
 from sark_trio.governance.principal import Principal
 
 __all__ = [
+    "A2A",
+    "AUDIT_READ",
+    "COMPLETE",
     "DISCOVER",
+    "EVENTS_READ",
     "INVOKE",
+    "LISTEN",
     "LIST_SERVERS",
+    "NOTIFY",
+    "PING",
+    "PROMPT_DISCOVER",
+    "PROMPT_GET",
+    "REQUEST",
+    "RESOURCE_DISCOVER",
+    "RESOURCE_READ",
+    "RESOURCE_SUBSCRIBE",
     "SERVER_INFO",
+    "SET_LOG_LEVEL",
+    "TASK_CANCEL",
+    "TASK_GET",
+    "TASK_UPDATE",
     "Query",
     "Question",
     "Sensitivity",
@@ -31,6 +49,27 @@ INVOKE: Final = "gateway:tool:invoke"
 DISCOVER: Final = "gateway:tool:discover"
 LIST_SERVERS: Final = "gateway:server:list"
 SERVER_INFO: Final = "gateway:server:info"
+#: A request, and a notification, in the application's own words: ``context.method`` names it.
+REQUEST: Final = "gateway:server:request"
+NOTIFY: Final = "gateway:server:notify"
+#: What a server offers beside tools; the parameters of the request are what policy is shown.
+RESOURCE_DISCOVER: Final = "gateway:resource:discover"
+RESOURCE_READ: Final = "gateway:resource:read"
+RESOURCE_SUBSCRIBE: Final = "gateway:resource:subscribe"
+PROMPT_DISCOVER: Final = "gateway:prompt:discover"
+PROMPT_GET: Final = "gateway:prompt:get"
+COMPLETE: Final = "gateway:completion:complete"
+TASK_GET: Final = "gateway:task:get"
+TASK_UPDATE: Final = "gateway:task:update"
+TASK_CANCEL: Final = "gateway:task:cancel"
+LISTEN: Final = "gateway:server:listen"
+PING: Final = "gateway:server:ping"
+SET_LOG_LEVEL: Final = "gateway:server:log"
+#: One agent asks another.
+A2A: Final = "gateway:a2a:communicate"
+#: Reading the audit log as it is written, and events of other people's calls.
+AUDIT_READ: Final = "gateway:audit:read"
+EVENTS_READ: Final = "gateway:events:read"
 
 Sensitivity = Literal["low", "medium", "high", "critical"]
 
@@ -48,6 +87,7 @@ class Query:
     :param sensitivity: the operator's word on the tool; never the server's own.
     :param context: further facts of the application. What changes with every call (a time, an
         id) does not belong here: it would keep every decision out of the cache.
+    :param delegation: what one agent asks of another, where that is the question.
     """
 
     principal: Principal
@@ -59,6 +99,7 @@ class Query:
         default="medium", validator=in_(("low", "medium", "high", "critical"))
     )
     context: dict[str, Any] = field(factory=dict, converter=_plain, repr=False)
+    delegation: Delegation | None = None
 
 
 def superset_input(query: Query, arguments: Any = None) -> dict[str, Any]:
@@ -103,6 +144,29 @@ def superset_input(query: Query, arguments: Any = None) -> dict[str, Any]:
         "server_name": query.server,
         "tool_name": query.tool,
         "context": query.context,
+        **({} if query.delegation is None else _agents(who, query.delegation)),
+    }
+
+
+def _agents(source: Principal, asked: Delegation) -> dict[str, Any]:
+    """The members that policies on agents read. The source is who the token proves."""
+    return {
+        "source_agent": {
+            "id": source.id,
+            "type": source.agent_type,
+            "trust_level": source.trust_level,
+            "capabilities": source.capabilities,
+            "environment": source.environment,
+        },
+        "target_agent": {
+            "id": asked.target,
+            "environment": asked.environment,
+            "claimed_environment": asked.claimed_environment,
+        },
+        "capability": asked.capability,
+        "delegation_depth": asked.depth,
+        "message_type": asked.message_type,
+        "payload_metadata": dict(asked.payload_metadata),
     }
 
 

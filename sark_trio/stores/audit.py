@@ -43,15 +43,19 @@ from sark_trio.governance.audit_record import (
     hmac_ref,
     outcome_fields,
 )
-from sark_trio.stores.audit_commit import CLOSED, STALL_S, GroupCommit
+from sark_trio.stores.audit_commit import CLOSED, STALL_S
 from sark_trio.stores.audit_disk import DiskThread
 from sark_trio.stores.audit_files import FileOps, FsyncMode, OsFileOps, SegmentWriter
-from sark_trio.stores.audit_ledger import Appended, AuditStatistics, Ledger
+from sark_trio.stores.audit_following import AuditFollower, Progress
+from sark_trio.stores.audit_ledger import Appended, AuditStatistics, Ledger, Observer
+from sark_trio.stores.audit_parts import new_ledger
 from sark_trio.stores.audit_reading import read_records, tail, verify_directory
 from sark_trio.stores.audit_recovery import InDoubt, LogDirectory, Opened
-from sark_trio.stores.audit_sink import CheckpointFeed, CheckpointSink, FileSink, as_sink
+from sark_trio.stores.audit_sink import CheckpointSink, FileSink, as_sink
+from sark_trio.telemetry.hooks import Emit
 
 __all__ = [
+    "AuditFollower",
     "AuditLog",
     "AuditStatistics",
     "AuditedCall",
@@ -72,10 +76,6 @@ def _positive(_: Any, attribute: Any, value: float) -> None:
 
 def _wall_clock() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
-
-
-def _no_alarm(_: str) -> None:
-    """Statistics tell it, too."""
 
 
 @final
@@ -120,10 +120,14 @@ class AuditLog:
     checkpoint_interval_s: float = field(default=60.0, kw_only=True, validator=_positive)
     signer: Signer | None = field(default=None, kw_only=True)
     hmac_key: bytes = field(factory=lambda: secrets.token_bytes(32), kw_only=True, repr=False)
-    on_alarm: Callable[[str], None] = field(default=_no_alarm, kw_only=True)
+    on_alarm: Callable[[str], None] = field(default=lambda _sentence: None, kw_only=True)
     files: FileOps = field(factory=OsFileOps, kw_only=True)
     wall_clock: Callable[[], str] = field(default=_wall_clock, kw_only=True)
+    #: Told events of telemetry. Set by the client that the log belongs to, before it runs.
+    emit: Emit | None = field(default=None, init=False)
     _ledger: Ledger | None = field(default=None, init=False)
+    _progress: Progress = field(factory=Progress, init=False)
+    _observers: list[Observer] = field(factory=list, init=False)
     _in_doubt: tuple[InDoubt, ...] = field(default=(), init=False)
     _started: bool = field(default=False, init=False)
     _closing: anyio.Event = field(factory=anyio.Event, init=False)
@@ -149,7 +153,8 @@ class AuditLog:
             disk.start()
             opened = await disk.call(partial(place.open, secrets.token_hex(16)))
             self._in_doubt = opened.in_doubt
-            await self._run(self._new_ledger(opened, disk, segments), opened, task_status)
+            ledger = new_ledger(self, opened, disk, segments, self._progress, self._observers)
+            await self._run(ledger, opened, task_status)
         finally:
             try:
                 if not disk.left_behind:
@@ -193,14 +198,18 @@ class AuditLog:
         :raises AuditUnavailable: it could not be made durable within a second.
         :raises UsageError: an intent with this request id is still open.
         """
-        return await self._durable(call_fields("intent", call), call, opens=True)
+        return await self._durable(call_fields("intent", call), call)
 
     async def denied(self, call: AuditedCall, reason: str) -> int:
         """Record that *call* was refused; return its number once that is durable.
 
         :raises AuditUnavailable: as :meth:`intent`.
         """
-        return await self._durable(call_fields("denied", call, reason=reason), call, opens=False)
+        return await self._durable(call_fields("denied", call, reason=reason), call)
+
+    async def allowed(self, call: AuditedCall, reason: str) -> int:
+        """Record that *call*, which somebody else will make, was allowed. See :meth:`denied`."""
+        return await self._durable(call_fields("allowed", call, reason=reason), call)
 
     def denied_nowait(self, call: AuditedCall, reason: str) -> int | Fault:
         """As :meth:`denied`, without waiting."""
@@ -234,6 +243,13 @@ class AuditLog:
                 return Fault("unavailable")
         return appended.seq
 
+    async def event(self, name: str, details: Mapping[str, Any]) -> int:
+        """As :meth:`event_nowait`; return its number once that is durable.
+
+        :raises AuditUnavailable: as :meth:`intent`.
+        """
+        return await self._durable(event_fields(name, details), None)
+
     def event_nowait(self, name: str, details: Mapping[str, Any]) -> int | Fault:
         """Record anything else that an auditor should see: a reload, an approval, a command."""
         return self._put(event_fields(name, details))
@@ -248,6 +264,14 @@ class AuditLog:
         :raises JSONError: they have no canonical form.
         """
         return args_digest(args, key=self.hmac_key)
+
+    def follow(self, after: int | None = None) -> AuditFollower:
+        """Read what is recorded: what comes after record *after*, or from now on."""
+        return AuditFollower.after(after, self.directory, self.files, self._progress)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell *observer* of each record that is taken from now on, before it is durable."""
+        self._observers.append(observer)
 
     @property
     def in_doubt(self) -> tuple[InDoubt, ...]:
@@ -273,7 +297,7 @@ class AuditLog:
     def __repr__(self) -> str:
         return f"<AuditLog {str(self.directory)!r}: {self.unavailable or 'open'}>"
 
-    async def _durable(self, fields: dict[str, Any], call: AuditedCall, *, opens: bool) -> int:
+    async def _durable(self, fields: dict[str, Any], call: AuditedCall | None) -> int:
         problem, ledger = self.unavailable, self._ledger
         if problem is None and ledger is not None and ledger.is_full:
             if self.on_full == "drop":
@@ -284,17 +308,17 @@ class AuditLog:
             raise self._refusal(problem, call)
         appended = ledger.append(fields, urgent=True)
         if isinstance(appended, Fault):
-            raise UsageError(f"request id {call.request_id!r} already has an open intent")
+            raise UsageError(f"request id {fields['request_id']!r} already has an open intent")
         batch = appended.batch
         try:
             await batch.done.wait()
         except BaseException:
-            if opens:
-                self._abandon(call.request_id, "cancelled")
+            if fields["kind"] == "intent":
+                self._abandon(fields["request_id"], "cancelled")
             raise
         if batch.error is not None:
-            if opens:
-                self._abandon(call.request_id, "not_sent")
+            if fields["kind"] == "intent":
+                self._abandon(fields["request_id"], "not_sent")
             raise self._refusal(batch.error, call)
         return appended.seq
 
@@ -313,38 +337,12 @@ class AuditLog:
         end = Outcome(request_id=request_id, outcome=kind, delivery="not_sent")
         self._take(outcome_fields(end), reserved=True)
 
-    def _refusal(self, problem: str | None, call: AuditedCall) -> AuditUnavailable:
-        return AuditUnavailable(
-            f"the call was not made, because it could not be recorded: {problem}",
-            server=call.server,
-            request_id=call.request_id,
-            decision_id=call.decision_id,
-        )
+    def _refusal(self, problem: str | None, call: AuditedCall | None) -> AuditUnavailable:
+        names = () if call is None else ("server", "request_id", "decision_id")
+        message = f"the call was not made, because it could not be recorded: {problem}"
+        return AuditUnavailable(message, **{name: getattr(call, name) for name in names})
 
-    def _alarm(self, sentence: str) -> None:
+    def alarm(self, sentence: str) -> None:
+        """Tell *sentence* to ``on_alarm``."""
         with suppress(Exception):  # an application's own code must not take every call down
             self.on_alarm(sentence)
-
-    def _new_ledger(self, opened: Opened, disk: DiskThread, segments: SegmentWriter) -> Ledger:
-        commit = GroupCommit(
-            disk=disk,
-            segments=segments,
-            records_max=self.queue_records_max,
-            bytes_max=self.queue_bytes_max,
-            sync_interval_s=self.fsync_interval_s if self.fsync == "interval" else math.inf,
-            alarm=self._alarm,
-        )
-        feed = self.checkpoint_sink and CheckpointFeed(
-            sink=self.checkpoint_sink,
-            alarm=self._alarm,
-            interval_s=self.checkpoint_interval_s,
-            signer=self.signer,
-        )
-        return Ledger(
-            chain=opened.chain,
-            commit=commit,
-            feed=feed,
-            wall_clock=self.wall_clock,
-            segment_bytes_max=self.segment_bytes_max,
-            checkpoint_records=self.checkpoint_records,
-        )

@@ -50,8 +50,8 @@ class FileOps(Protocol):
     def names(self, directory: Path) -> list[str]:
         """The names in the directory."""
 
-    def read(self, path: Path) -> Iterator[bytes]:
-        """The bytes of a file, in pieces."""
+    def read(self, path: Path, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of a file from *offset* on, in pieces."""
 
     def create(self, path: Path) -> int:
         """Make a new file (mode 0600, append only) and return its descriptor."""
@@ -102,9 +102,10 @@ class OsFileOps:
         """See :class:`FileOps`."""
         return [path.name for path in directory.iterdir()]
 
-    def read(self, path: Path) -> Iterator[bytes]:
+    def read(self, path: Path, offset: int = 0) -> Iterator[bytes]:
         """See :class:`FileOps`."""
         with path.open("rb") as file:
+            file.seek(offset)
             while chunk := file.read(_READ_BYTES):
                 yield chunk
 

@@ -7,7 +7,8 @@ happens on the event loop; what touches files is handed to the disk thread by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Literal, NamedTuple, final
 
 import anyio
@@ -22,15 +23,19 @@ from sark_trio.governance.audit_record import (
     recovered_fields,
 )
 from sark_trio.stores.audit_commit import CLOSED, STALL_S, Batch, GroupCommit
+from sark_trio.stores.audit_following import Progress
 from sark_trio.stores.audit_recovery import Opened
 from sark_trio.stores.audit_sink import CheckpointFeed
 
-__all__ = ["Appended", "AuditStatistics", "Ledger"]
+__all__ = ["Appended", "AuditStatistics", "Ledger", "Observer"]
 
 #: A full queue is waited for no longer than this (laws, 2.7).
 BLOCK_S = 1.0
 #: Calls that may be open at once: the books are kept in memory.
 OPEN_INTENTS_MAX = 65_536
+
+#: Told of each record that was taken: its number and its members. Must neither block nor raise.
+Observer = Callable[[int, Mapping[str, Any]], None]
 
 _FRAME_OVERHEAD_BYTES = FRAME_BYTES_MAX - RECORD_BYTES_MAX
 
@@ -69,6 +74,7 @@ class Ledger:
 
     :param segment_bytes_max: a new segment is begun when the next record would pass it.
     :param checkpoint_records: a checkpoint is taken after so many records.
+    :param progress: told how far the log is durable.
     """
 
     chain: AuditChain
@@ -77,6 +83,9 @@ class Ledger:
     wall_clock: Callable[[], str]
     segment_bytes_max: int
     checkpoint_records: int
+    progress: Progress
+    observers: Sequence[Observer] = ()
+    _taken: int = field(default=0, init=False)
     _faults: int = field(default=0, init=False)
     _dropped: int = field(default=0, init=False)
     _untold: int = field(default=0, init=False)
@@ -101,6 +110,9 @@ class Ledger:
         if isinstance(record, Fault):
             return record
         self._segment_bytes += len(record) + _FRAME_OVERHEAD_BYTES
+        for observer in self.observers:
+            with suppress(Exception):  # nobody who looks on may stop what is recorded
+                observer(self.chain.size - 1, fields)
         return Appended(self.chain.size - 1, self.commit.put((None, record), urgent=urgent))
 
     def take(
@@ -173,10 +185,13 @@ class Ledger:
             await self.commit.run()
         finally:
             if self.feed is not None:
-                if self.commit.failure == CLOSED and self.chain.size > self._covered:
-                    self._take_checkpoint()
-                self.on_durable()
+                if self.commit.failure == CLOSED:
+                    if self.chain.size > self._covered:
+                        self._take_checkpoint()
+                    self._hand_over()
+                # After a failure none: it would speak of records that may not be on disk.
                 self.feed.finish()
+            self.progress.end()
 
     def close(self) -> None:
         """Write what is left and end, within :data:`STALL_S` for the disk and for the sink."""
@@ -187,6 +202,7 @@ class Ledger:
 
     def on_take(self) -> None:
         """A batch begins its way, and with it everything up to here."""
+        self._taken = self.chain.size
         if self.feed is None:
             return
         fresh = self.chain.size - self._covered
@@ -195,6 +211,10 @@ class Ledger:
 
     def on_durable(self) -> None:
         """Everything that began its way is on disk."""
+        self.progress.advance(self._taken)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
         if self._checkpoint is not None and self.feed is not None:
             self.feed.offer(self._checkpoint)
             self._checkpoint = None

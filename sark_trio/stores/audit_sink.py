@@ -17,6 +17,8 @@ from attrs import define, field
 
 from sark_trio.governance.audit_checkpoint import Checkpoint, Signer
 from sark_trio.stores.audit_disk import in_thread
+from sark_trio.telemetry.events import CheckpointTaken
+from sark_trio.telemetry.hooks import Emit
 
 __all__ = ["CheckpointFeed", "CheckpointSink", "FileSink", "as_sink"]
 
@@ -79,12 +81,14 @@ class CheckpointFeed:
     """Takes checkpoints to a sink, one at a time, the newest first of all.
 
     :param alarm: told, in one sentence, when a checkpoint could not be delivered.
+    :param emit: told of each checkpoint.
     """
 
     sink: CheckpointSink
     alarm: Callable[[str], None]
     interval_s: float
     signer: Signer | None = None
+    emit: Emit | None = None
     #: Set by the owner. Called every *interval_s* seconds; it may call :meth:`offer`.
     on_interval: Callable[[], None] = field(init=False)
     delivered: int = field(default=0, init=False)
@@ -138,6 +142,12 @@ class CheckpointFeed:
                     checkpoint = await in_thread(partial(checkpoint.signed, self.signer))
                 await self.sink(checkpoint)
             self.delivered += 1
+            self._tell(checkpoint, None)
         except Exception as exc:  # noqa: BLE001 - somebody else's code; the log goes on
             self.failures += 1
+            self._tell(checkpoint, type(exc).__name__)
             self.alarm(f"the checkpoint over {checkpoint.size} records was not kept: {exc!r:.200}")
+
+    def _tell(self, checkpoint: Checkpoint, error_type: str | None) -> None:
+        if self.emit is not None:
+            self.emit(CheckpointTaken(records=checkpoint.size, error_type=error_type))

@@ -15,6 +15,6 @@ def test_counts_are_exact_and_methods_few() -> None:
     assert 'sark_gateway_requests_total{method="other",endpoint="/mcp",status="200"} 13' in lines
     assert "sark_gateway_requests_in_flight 1234567890" in lines
     name = "sark_gateway_request_duration_seconds"
-    assert f'{name}_sum{{method="other",endpoint="/mcp"}} 6.500000' in lines
+    assert f'{name}_sum{{method="other",endpoint="/mcp"}} 6.5' in lines
     assert f'{name}_count{{method="other",endpoint="/mcp"}} 13' in lines
     assert "sark_gateway_auth_failures_total 1" in lines

@@ -9,7 +9,9 @@ import trio.testing
 
 from sark_trio import errors
 from sark_trio.governance.audit_record import args_digest
+from sark_trio.governance.blocks import Block
 from sark_trio.governance.decision import Decision
+from sark_trio.governance.delegation import Delegation
 from sark_trio.governance.filters import ParameterFilter, ToolFacts
 from sark_trio.governance.obligations import parse_obligations
 from sark_trio.governance.pipeline import AllowAll, Governor, Verdict
@@ -45,6 +47,7 @@ def test_an_allow_holds_all_that_is_recorded_and_sent() -> None:
         reason="allowed by role or permission",
         revision=load("gateway.rego").revision,
         valid_until=2.0,
+        ttl_s=2.0,
     )
 
 
@@ -372,3 +375,31 @@ def test_a_closed_governor_denies_and_lets_its_engine_go() -> None:
     assert engine() is None  # by reference count: no collector, no other thread
     verdict = decide(governor)
     assert (verdict.allow, verdict.reason) == (False, "no_policy")
+
+
+def test_what_is_blocked_is_denied_and_no_policy_is_asked() -> None:
+    policy = Answers(YES)
+    governor = Governor(policy=policy)
+    governor.blocks.add(Block(server="db", tool="query", reason="incident 7"))
+    verdict = decide(governor)
+    assert (verdict.allow, verdict.reason, verdict.fault) == (False, "blocked: incident 7", None)
+    denial = verdict.denial()
+    assert (denial.reason, denial.server) == ("blocked", "db")
+    assert "incident" not in denial.message
+    assert policy.asked == []
+    assert decide(governor, tool="other").allow
+
+
+@pytest.mark.parametrize(
+    ("fields", "ttl_s"),
+    [
+        ({"sensitivity": "low"}, 1800.0),
+        ({"sensitivity": "critical"}, 0.0),
+        ({"tool": None}, 300.0),
+        ({"delegation": Delegation(target="billing", capability="query")}, 60.0),
+    ],
+)
+def test_how_long_somebody_else_may_keep_an_allow(fields: dict[str, Any], ttl_s: float) -> None:
+    assert decide(Governor(policy=Answers(YES)), **fields).ttl_s == ttl_s
+    brief = Answers(Decision(allow=True, ttl_s=1.5))
+    assert decide(Governor(policy=brief), **fields).ttl_s == min(ttl_s, 1.5)

@@ -1,0 +1,116 @@
+"""Decisions about calls that somebody else will make: the same policy, and the same record.
+
+Whoever asks is told one word of why, and never the policy's own; those are in the audit log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import anyio
+from attrs import field, frozen
+
+from sark_trio.client.caller import Caller
+from sark_trio.errors import CallTimeout, ClientClosed, InvalidArguments
+from sark_trio.governance.audit_record import AuditedCall
+from sark_trio.governance.filters import ToolFacts
+from sark_trio.governance.pipeline import Verdict
+from sark_trio.governance.query import Query
+
+__all__ = ["Authorization", "authorize"]
+
+
+@final
+@frozen(kw_only=True)
+class Authorization:
+    """What was decided.
+
+    :param reason: one word: ``allowed``, ``denied``, or why there was no question to ask.
+    :param parameters: what is to be sent, exactly, instead of what was asked about; ``None``
+        where nothing is.
+    :param audit_id: under this id the decision is in the audit log, durable.
+    :param cache_ttl_s: seconds for which an allow may be kept by whoever asked; 0: not at all.
+    """
+
+    allow: bool
+    reason: str
+    parameters: Mapping[str, Any] | None = field(default=None, repr=False)
+    audit_id: str
+    cache_ttl_s: float = 0.0
+
+
+async def authorize(
+    caller: Caller,
+    query: Query,
+    *,
+    facts: ToolFacts | None = None,
+    objection: str | None = None,
+    labels: Mapping[str, str],
+) -> Authorization:
+    """Decide on *query*, and record that.
+
+    :param objection: why no policy is asked; then the answer is no.
+    :param labels: facts for the record.
+    :raises AuditUnavailable: the decision cannot be recorded: there is none.
+    :raises CallTimeout: the policy did not answer in time.
+    """
+    if caller.closing:
+        raise ClientClosed("the client is closed")
+    audit_id = caller.new_id()
+    with anyio.CancelScope(deadline=anyio.current_time() + caller.timeout_s):
+        word, verdict = objection, None
+        if word is None:
+            word, verdict = await _ask(caller, query, facts)
+        call = _record(caller, audit_id, query, verdict, labels)
+        if verdict is not None and verdict.allow:
+            await caller.audit.allowed(call, verdict.reason)
+            return Authorization(
+                allow=True,
+                reason=word,
+                parameters=verdict.arguments,
+                audit_id=audit_id,
+                cache_ttl_s=verdict.ttl_s,
+            )
+        said = "" if verdict is None else verdict.fault or verdict.reason
+        await caller.audit.denied(call, f"{word}: {said}" if said else word)
+        return Authorization(allow=False, reason=word, audit_id=audit_id)
+    raise CallTimeout(f"no decision within {caller.timeout_s:g} s", phase="policy")
+
+
+async def _ask(caller: Caller, query: Query, facts: ToolFacts | None) -> tuple[str, Verdict | None]:
+    """The policy's answer, and one word for it."""
+    try:
+        verdict = await caller.governor.decide(anyio.current_time(), query, facts)
+    except InvalidArguments:
+        return "invalid_arguments", None
+    return "allowed" if verdict.allow else verdict.denial().reason, verdict
+
+
+def _record(
+    caller: Caller,
+    audit_id: str,
+    query: Query,
+    verdict: Verdict | None,
+    labels: Mapping[str, str],
+) -> AuditedCall:
+    facts: dict[str, Any] = {}
+    if verdict is not None:
+        facts = {
+            "decision_id": verdict.decision_id,
+            "policy_revision": verdict.revision,
+            "args_digest": caller.audit.reference(verdict.digest) if verdict.digest else None,
+            "args": verdict.arguments if verdict.allow else verdict.query.arguments,
+            "erased": verdict.removed,
+            "redactions": len(verdict.redacted),
+        }
+    return AuditedCall(
+        request_id=audit_id,
+        server=query.server or "",
+        tool=query.tool,
+        method=query.action,
+        principal_id=query.principal.id,
+        principal_kind=query.principal.kind,
+        labels=labels,
+        **facts,
+    )
