@@ -190,3 +190,34 @@ async def test_one_who_is_sent_away_and_cancelled_in_the_same_step_had_no_promis
     outbox.advance(1)
     outbox.put(b"x")
     assert not outbox.has_room()
+
+
+def test_a_message_can_be_taken_out_whole() -> None:
+    outbox, begun = Outbox(), []
+    first = outbox.put(b"first", lambda: begun.append("first"), call_id=1)
+    second = outbox.put(b"second", call_id=2)
+    assert outbox.first() is first
+    assert outbox.take() is first
+    assert not outbox.withdraw(first)
+    assert begun == []
+    first.begin()
+    first.begin()
+    assert begun == ["first"]
+    assert outbox.first() is second
+    second.begin()
+    assert not outbox.withdraw(second)
+    outbox.advance(len(second.data))
+    assert len(outbox) == 0
+    assert outbox.has_room()
+
+
+@pytest.mark.anyio
+async def test_taking_a_message_makes_room_for_the_next_in_line() -> None:
+    outbox = Outbox()
+    for _ in range(MESSAGES_MAX):
+        outbox.put(b"x")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(outbox.wait_room)
+        await anyio.wait_all_tasks_blocked()
+        outbox.take()
+    assert outbox.has_room()

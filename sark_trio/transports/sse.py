@@ -1,0 +1,108 @@
+"""MCP over HTTP with server-sent events, as of revision 2024-11-05: what servers had before
+Streamable HTTP.
+
+A GET opens an event stream. Its first event names the address that messages are posted to, and
+all that the server has to say comes on the stream.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, final
+
+import httpcore
+from anyio.abc import TaskGroup
+from attrs import define, field
+
+from sark_trio.machines.pool import PoolOptions
+from sark_trio.mcp.versions import HTTP_SSE
+from sark_trio.net.options import Timeouts
+from sark_trio.net.pool import ConnectionPool
+from sark_trio.net.streams import AnyIOBackend
+from sark_trio.net.tls import TLSOptions
+from sark_trio.net.watch import DeadlineWatch
+from sark_trio.telemetry.hooks import Reporter
+from sark_trio.transports._http_wire import Auth, Headers, Wire
+from sark_trio.transports.reconnecting import ReconnectingTransport
+from sark_trio.transports.sse_talk import SseTalk
+
+__all__ = ["SseTransport"]
+
+
+def _pairs(value: Headers) -> tuple[tuple[str, str], ...]:
+    return tuple(value)
+
+
+@final
+@define(eq=False, repr=False)
+class SseTransport(ReconnectingTransport):
+    """Speak MCP 2024-11-05 with a server behind a URL.
+
+    :param url: of the event stream, ``http`` or ``https``.
+    :param headers: sent with every request, to the URL's exact origin and nowhere else.
+    :param auth: asked for further headers (credentials) before every request; an
+        :class:`~sark_trio.transports._http_auth.Authorizer` is also told of refusals.
+    :param tls: whom to trust.
+    :param limits: limits of the connection pool.
+    :param timeouts: time limits of connections and POSTs. The stream may be silent for as long
+        as it likes: TCP finds a peer that is gone.
+    :param backend: where network streams come from; sockets by default.
+    :param report: told of connections.
+    :raises ValueError: a bad URL, header or limit.
+    """
+
+    kind = "sse"
+    negotiates_as: ClassVar[Any] = "http"
+
+    url: str
+    headers: tuple[tuple[str, str], ...] = field(
+        default=(), kw_only=True, repr=False, converter=_pairs
+    )
+    auth: Auth | None = field(default=None, kw_only=True)
+    tls: TLSOptions | None = field(default=None, kw_only=True)
+    limits: PoolOptions | None = field(default=None, kw_only=True)
+    timeouts: Timeouts | None = field(default=None, kw_only=True)
+    backend: httpcore.AsyncNetworkBackend | None = field(default=None, kw_only=True)
+    report: Reporter | None = field(default=None, kw_only=True)
+    #: Servers of this transport speak its revision; later ones have another transport.
+    pinned_version: str | None = field(default=HTTP_SSE, init=False)
+
+    _watch: DeadlineWatch = field(factory=DeadlineWatch, init=False)
+    _pool: ConnectionPool = field(init=False)
+    _wire: Wire = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = ConnectionPool(
+            backend=self.backend or AnyIOBackend(watch=self._watch),
+            options=self.limits,
+            timeouts=self.timeouts,
+            tls=self.tls,
+            report=self.report,
+        )
+        # Each connection has wires of its own, as redirects move them.
+        self._wire = Wire(self.url, headers=self.headers, auth=self.auth, pool=self._pool)
+        self.is_held_up = self._wire.is_held_up
+
+    @property
+    def _peer(self) -> str:
+        return str(self._wire.origin)  # without path and query: they may hold a secret
+
+    async def _start(self, tasks: TaskGroup) -> None:
+        await tasks.start(self._watch.run)
+        await tasks.start(self._pool.run)
+        await self._wire.start(tasks)
+
+    def _conversation(self) -> SseTalk:
+        return SseTalk(
+            name=self._peer,
+            calls=self._calls,
+            tally=self._tally,
+            client_info=self.client_info,
+            capabilities=self.capabilities,
+            message_bytes_max=self.message_bytes_max,
+            on_event=self.on_event,
+            on_request=self.on_request,
+            url=self.url,
+            headers=self.headers,
+            auth=self.auth,
+            pool=self._pool,
+        )
