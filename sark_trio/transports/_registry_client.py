@@ -17,10 +17,11 @@ from sark_trio.errors import ClientClosed, GatewayError, InvalidArguments, Trans
 from sark_trio.machines.pool import PoolOptions, PoolStatistics
 from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.options import Timeouts
+from sark_trio.net.pages import PAGE_SIZE, Page, Pages, page_limit
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
-from sark_trio.transports._registry_pages import Page, RegistryPages, page_limit
+from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports._registry_records import (
     RegistryServer,
     RegistryTool,
@@ -35,7 +36,6 @@ __all__ = ["RegistryClient", "RegistryHealth", "as_segment"]
 
 #: A thousand tools with their descriptions and schemas come to about 1 MiB.
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
-PAGE_SIZE: Final = 100
 #: Of a whole exchange, and the longest silence in it (the dialect's own default).
 TIMEOUTS: Final = Timeouts(read_s=30.0, exchange_s=30.0)
 _API: Final = "/api/v1"
@@ -61,10 +61,13 @@ class RegistryClient:
     :param answer_bytes_max: largest answer that the registry may send.
     :param backend: where network streams come from; sockets by default.
     :param address_check: asked about each address before it is connected to. Sockets only.
+    :param connections: a pool that somebody else runs, shared with others; then *tls*, *pool*,
+        *timeouts* and *backend* are its own.
+    :param report: told of connections.
     :raises ValueError: a bad URL, key, header or limit.
     """
 
-    __slots__ = ("_closing", "_ended", "_pool", "_running", "_wire", "requests")
+    __slots__ = ("_closing", "_ended", "_owns_pool", "_pool", "_running", "_wire", "requests")
 
     def __init__(
         self,
@@ -78,16 +81,20 @@ class RegistryClient:
         answer_bytes_max: int = ANSWER_BYTES_MAX,
         backend: httpcore.AsyncNetworkBackend | None = None,
         address_check: AddressCheck | None = None,
+        connections: ConnectionPool | None = None,
+        report: Reporter | None = None,
     ) -> None:
         if answer_bytes_max < 1:
             raise ValueError("answer_bytes_max must be positive")
         if backend is not None and address_check is not None:
             raise ValueError("address_check needs the default backend")
-        self._pool = ConnectionPool(
+        self._owns_pool = connections is None
+        self._pool = connections or ConnectionPool(
             backend=backend or AnyIOBackend(address_check=address_check),
             options=pool,
             timeouts=timeouts,
             tls=tls,
+            report=report,
         )
         self._wire = RegistryWire.to(
             url,
@@ -109,10 +116,12 @@ class RegistryClient:
         self._running = True
         try:
             async with anyio.create_task_group() as group:
-                await group.start(self._pool.run)
+                if self._owns_pool:
+                    await group.start(self._pool.run)
                 task_status.started()
                 await self._closing.wait()
-                self._pool.shutdown()  # and its task ends when all is given back
+                if self._owns_pool:
+                    self._pool.shutdown()  # and its task ends when all is given back
         finally:
             self._closing.set()
             self._ended.set()
@@ -130,17 +139,22 @@ class RegistryClient:
     ) -> tuple[RegistryServer, ...]:
         """One page of servers; pages count from 1 and hold at most 1000."""
         limit = page_limit(page_size)
-        items, _ = await self._servers((max(page, 1) - 1) * limit, limit)
+        items, _ = await self.servers_page((max(page, 1) - 1) * limit, limit)
         return tuple(items)
 
-    def servers(self, page_size: int = PAGE_SIZE) -> RegistryPages[RegistryServer]:
+    async def servers_page(self, offset: int, limit: int) -> Page[RegistryServer]:
+        """*limit* servers from *offset* on, and how many there are where the registry says so."""
+        errand = _page_of("servers", offset, limit)
+        return items_of(await self._ask(errand), str(errand), "servers", read_server)
+
+    def servers(self, page_size: int = PAGE_SIZE) -> Pages[RegistryServer]:
         """``async for``: every server, page after page, in the memory of one page.
 
         :raises ProtocolError: while iterating, where the registry repeats itself.
         """
         limit = page_limit(page_size)
-        fetch = partial(self._servers, limit=limit)
-        return RegistryPages(f"GET {_API}/servers", limit, fetch, lambda one: one.server_id)
+        fetch = partial(self.servers_page, limit=limit)
+        return Pages(f"GET {_API}/servers", limit, fetch, lambda one: one.server_id)
 
     async def list_all_servers(self, page_size: int = PAGE_SIZE) -> tuple[RegistryServer, ...]:
         """Every server; at most 100,000 are collected."""
@@ -150,9 +164,15 @@ class RegistryClient:
         """One server.
 
         :raises HTTPStatusError: ``status`` is 404 where there is none of that name.
+        :raises ProtocolError: the registry says of another one: policies go by names, so that an
+            alias would be a way around them.
         """
         errand = Errand(path=f"{_API}/servers/{as_segment(name)}")
-        return read_server(Table.of(await self._ask(errand), str(errand)))
+        found = read_server(Table.of(await self._ask(errand), str(errand)))
+        if found.server_name != name:
+            said = ascii(found.server_name)[:100]
+            raise ProtocolError(f"{errand}: the registry answered of {said}", delivery="answered")
+        return found
 
     # Tools.
 
@@ -161,16 +181,23 @@ class RegistryClient:
     ) -> tuple[RegistryTool, ...]:
         """One page of tools, of one server or of all; pages count from 1."""
         limit = page_limit(page_size)
-        items, _ = await self._tools((max(page, 1) - 1) * limit, limit, server_name)
+        items, _ = await self.tools_page((max(page, 1) - 1) * limit, limit, server_name)
         return tuple(items)
+
+    async def tools_page(
+        self, offset: int, limit: int, server_name: str | None
+    ) -> Page[RegistryTool]:
+        """As :meth:`servers_page`, for the tools of one server or of all."""
+        errand = _page_of("tools", offset, limit, server_name)
+        return items_of(await self._ask(errand), str(errand), "tools", read_tool)
 
     def tools(
         self, server_name: str | None = None, page_size: int = PAGE_SIZE
-    ) -> RegistryPages[RegistryTool]:
+    ) -> Pages[RegistryTool]:
         """``async for``: every tool, of one server or of all. As :meth:`servers`."""
         limit = page_limit(page_size)
-        fetch = partial(self._tools, limit=limit, server_name=server_name)
-        return RegistryPages(f"GET {_API}/tools", limit, fetch, _tool_key)
+        fetch = partial(self.tools_page, limit=limit, server_name=server_name)
+        return Pages(f"GET {_API}/tools", limit, fetch, _tool_key)
 
     async def list_all_tools(
         self, server_name: str | None = None, page_size: int = PAGE_SIZE
@@ -187,6 +214,7 @@ class RegistryClient:
         user_token: str | None = None,
         on_sent: Callable[[], None] | None = None,
         may_resend: Callable[[str], Awaitable[bool]] | None = None,
+        trace: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Call a tool: the registry's answer, as it came.
 
@@ -194,6 +222,7 @@ class RegistryClient:
         :param on_sent: told when the kernel has taken the first byte.
         :param may_resend: asked before it is sent again although it may have arrived; absent,
             it never is.
+        :param trace: W3C trace context, as headers.
         :raises InvalidArguments: the parameters are no JSON, or the token is no header.
         """
         call = {"server": server_name, "tool": tool_name, "parameters": dict(parameters or {})}
@@ -207,6 +236,7 @@ class RegistryClient:
             path=f"{_API}/invoke",
             body=body,
             token=user_token,
+            trace=trace or {},
             **{name: hook for name, hook in hooks.items() if hook is not None},
         )
         return dict(Table.of(await self._ask(errand), str(errand)).data)
@@ -226,14 +256,6 @@ class RegistryClient:
 
     def __repr__(self) -> str:
         return f"<RegistryClient {self._wire.base.origin} requests={self.requests}>"
-
-    async def _servers(self, offset: int, limit: int) -> Page[RegistryServer]:
-        errand = _page_of("servers", offset, limit)
-        return items_of(await self._ask(errand), str(errand), "servers", read_server)
-
-    async def _tools(self, offset: int, limit: int, server_name: str | None) -> Page[RegistryTool]:
-        errand = _page_of("tools", offset, limit, server_name)
-        return items_of(await self._ask(errand), str(errand), "tools", read_tool)
 
     async def _ask(self, errand: Errand) -> Any:
         if not self._running or self._closing.is_set():

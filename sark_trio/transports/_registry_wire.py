@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, final
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from sark_trio import jsontext
 from sark_trio.errors import InvalidArguments, ProtocolError, ServerDisconnected, status_error
@@ -37,6 +37,8 @@ _OWN: Final = frozenset(
         "expect",
         "host",
         "te",
+        "traceparent",
+        "tracestate",
         "transfer-encoding",
         "upgrade",
         "x-api-key",
@@ -62,6 +64,7 @@ class Errand:
     :param body: ``None`` makes it a GET, anything else a POST.
     :param token: the user's bearer token.
     :param may_resend: asked before a POST, some of which may have arrived, is sent again.
+    :param trace: W3C trace context, as headers.
     """
 
     path: str
@@ -69,6 +72,7 @@ class Errand:
     token: str | None = None
     on_sent: Callable[[], None] = _nobody
     may_resend: Callable[[str], Awaitable[bool]] = _never
+    trace: Mapping[str, str] = field(factory=dict)
 
     @property
     def method(self) -> str:
@@ -147,6 +151,7 @@ class RegistryWire:
             headers += ((b"Content-Type", b"application/json"),)
         if errand.token is not None:
             headers += ((b"Authorization", _bearer(errand.token)),)
+        headers += tuple((name.encode(), value.encode()) for name, value in errand.trace.items())
         prefix = self.base.target.rstrip("/")
         url = ServerURL(self.base.origin, f"{prefix}{errand.path}")
         for _ in range(REDIRECTS_MAX + 1):

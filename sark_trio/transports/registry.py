@@ -2,7 +2,8 @@
 
 ``/api/v1/servers``, ``/servers/{name}``, ``/tools``, ``/invoke`` and ``/health``, as the
 original system's clients speak it. :class:`RegistryClient` speaks all of it;
-:class:`RegistryTransport` is one server of a registry, seen as an MCP upstream.
+:class:`RegistryTransport` is one server of a registry, seen as an MCP upstream, and
+:class:`DirectoryTransport` the registry itself: what it lists, and how it is.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from attrs import asdict
 from sark_trio.errors import GatewayError, RemoteError, UnknownServer
 from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.versions import MODERN
+from sark_trio.net.pages import Page
 from sark_trio.transports._registry_client import RegistryClient, RegistryHealth, as_segment
-from sark_trio.transports._registry_pages import RegistryPages
 from sark_trio.transports._registry_records import (
     RegistryParameter,
     RegistryServer,
@@ -29,9 +30,9 @@ from sark_trio.transports._registry_records import (
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
 __all__ = [
+    "DirectoryTransport",
     "RegistryClient",
     "RegistryHealth",
-    "RegistryPages",
     "RegistryParameter",
     "RegistryServer",
     "RegistryTool",
@@ -114,9 +115,7 @@ class RegistryTransport(Transport):
 
     def statistics(self) -> TransportStatistics:
         """See :meth:`Transport.statistics`."""
-        return TransportStatistics(
-            requests=self._client.requests, details={"pool": asdict(self._client.statistics())}
-        )
+        return _statistics(self._client)
 
     def __repr__(self) -> str:
         return f"<RegistryTransport {self._server!r} {self._client!r}>"
@@ -136,5 +135,86 @@ class RegistryTransport(Transport):
             user_token=self._token,
             on_sent=outgoing.on_sent,
             may_resend=outgoing.may_resend if outgoing.replay_safe else None,
+            trace=outgoing.trace,
         )
         return tool_result(answer)
+
+
+@final
+class DirectoryTransport(Transport):
+    """A registry itself: its lists and its health. No tool can be called through it.
+
+    The methods are ``servers/list`` and ``tools/list`` (``offset``, ``limit``; tools also
+    ``server``), ``servers/get`` (``name``) and ``health``. Records come as JSON objects; one of
+    a tool has its ``definition`` as MCP's ``tools/list`` would give it.
+
+    :param url: the registry's base URL.
+    :param options: of the :class:`RegistryClient`.
+    """
+
+    kind = "registry"
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self._client = RegistryClient(url, **options)
+        self._agreed = Agreed(version=MODERN, modern=True, server_info={"name": "registry"})
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """See :meth:`Transport.run`."""
+        await self._client.run(task_status=task_status)
+
+    async def connect(self) -> Agreed:
+        """Nothing is agreed with a registry: each request stands alone."""
+        return self._agreed
+
+    async def request(self, outgoing: Outgoing) -> dict[str, Any]:
+        """See :meth:`Transport.request`."""
+        params = outgoing.params
+        match outgoing.method:
+            case "servers/list":
+                servers = await self._client.servers_page(params["offset"], params["limit"])
+                return _page("servers", servers)
+            case "servers/get":
+                return asdict(await self._client.get_server(params["name"]))
+            case "tools/list":
+                tools = await self._client.tools_page(
+                    params["offset"], params["limit"], params.get("server")
+                )
+                page = _page("tools", tools)
+                for record, tool in zip(page["tools"], tools[0], strict=True):
+                    record["definition"] = tool_definition(tool)
+                return page
+            case "health":
+                return asdict(await self._client.health_check())
+        raise RemoteError(
+            f"a registry offers no {outgoing.method!a}", code=_METHOD_NOT_FOUND, delivery="not_sent"
+        )
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Nothing: see :meth:`RegistryTransport.notify`."""
+
+    async def aclose(self) -> None:
+        """See :meth:`Transport.aclose`."""
+        await self._client.aclose()
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """See :attr:`Transport.agreed`."""
+        return self._agreed
+
+    def statistics(self) -> TransportStatistics:
+        """See :meth:`Transport.statistics`."""
+        return _statistics(self._client)
+
+    def __repr__(self) -> str:
+        return f"<DirectoryTransport {self._client!r}>"
+
+
+def _page(key: str, page: Page[Any]) -> dict[str, Any]:
+    items, total = page
+    return {key: [asdict(item) for item in items], "total": total}
+
+
+def _statistics(client: RegistryClient) -> TransportStatistics:
+    return TransportStatistics(
+        requests=client.requests, details={"pool": asdict(client.statistics())}
+    )

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from sark_trio import BreakerOptions, Http, Registry, RetryConfig, Settings, Stdio, load
+from sark_trio import (
+    BreakerOptions,
+    Http,
+    Registry,
+    ResourceLimits,
+    RetryConfig,
+    Settings,
+    Stdio,
+    WebSocket,
+    load,
+)
 from sark_trio.errors import ConfigError
 
 FULL = """
@@ -119,6 +129,7 @@ def test_the_json_of_mcp_hosts_is_read_in_both_spellings(tmp_path: Path, key: st
             "db": {"url": "https://db.example/mcp", "headers": {"X-Key": "${env:SECRET}"}},
             "old": {"serverUrl": "http://127.0.0.1:1/mcp"},
             "older": {"httpUrl": "http://127.0.0.1:2/mcp"},
+            "socket": {"url": "wss://ws.example/mcp", "headers": {"X-Key": "${SECRET}"}},
         },
         "theme": "dark",
     }
@@ -129,8 +140,33 @@ def test_the_json_of_mcp_hosts_is_read_in_both_spellings(tmp_path: Path, key: st
     assert files.env == {"A": "hunter2"}
     assert isinstance(db, Http)
     assert db.headers == {"X-Key": "hunter2"}
+    assert settings.servers["socket"] == WebSocket(
+        "wss://ws.example/mcp", headers={"X-Key": "hunter2"}
+    )
     assert {"old", "older"} <= set(settings.servers)
     assert settings.policy.allow_all is False
+
+
+def test_the_scheme_says_what_a_url_is(tmp_path: Path) -> None:
+    text = """
+        [servers.socket]
+        url = "ws://127.0.0.1:9/mcp"
+        headers = { Authorization = "Bearer t" }
+        protocol_version = "2025-11-25"
+        tls.ca_file = "ca.pem"
+        [servers.old]
+        url = "http://127.0.0.1:9/sse"
+        protocol_version = "2024-11-05"
+    """
+    socket, old = read(tmp_path, text).servers.values()
+    assert isinstance(socket, WebSocket)
+    assert socket.headers == {"Authorization": "Bearer t"}
+    assert socket.protocol_version == "2025-11-25"
+    assert socket.tls is not None
+    assert socket.tls.ca_file == str(tmp_path / "ca.pem")
+    assert isinstance(old, Http)
+    with pytest.raises(ConfigError, match="auth"):
+        read(tmp_path, '[servers.s]\nurl = "ws://h.example/"\n[servers.s.auth]\n')
 
 
 def test_a_byte_order_mark_is_no_content(tmp_path: Path) -> None:
@@ -157,6 +193,9 @@ WRONG: list[tuple[str, str]] = [
     ("[servers.db]\n", "servers.db: needs exactly one of 'url', 'command' and 'registry'"),
     ('[servers.db]\nurl = "https://x/"\ncommand = ["x"]\n', "servers.db: needs exactly one"),
     ("[servers.db]\nurl = 1\n", "servers.db.url: expected a string"),
+    ('[servers.x]\ncommand = "x"\nlimits = {rss = 1}\n', "servers.x.limits: .*rss"),
+    ('[servers.x]\ncommand = "x"\nlimits = {open_files_max = 0}\n', "x.limits: open_files_max"),
+    ('[servers.x]\ncommand = "x"\nlimits = {rss_bytes_max = 1.5}\n', "x.limits: rss_bytes_max"),
     ("[servers.db]\ncommand = []\n", "servers.db: .*program's name"),
     ("[servers.db]\ncommand = [1]\n", "servers.db.command: expected strings, got 1"),
     ('[servers.db]\ncommand = ["a\\u0000b"]\n', "servers.db: .*NUL"),
@@ -314,3 +353,12 @@ def test_a_mistake_about_the_gateway_is_named(tmp_path: Path, text: str, words: 
     with pytest.raises(ConfigError) as caught:
         load(path, environ={})
     assert words in str(caught.value)
+
+
+def test_limits_of_a_server_that_we_start(tmp_path: Path) -> None:
+    text = (
+        '[servers.x]\ncommand = "x"\n[servers.x.limits]\nrss_bytes_max = 5\ncpu_percent_max = 80\n'
+    )
+    server = read(tmp_path, text).servers["x"]
+    assert isinstance(server, Stdio)
+    assert server.limits == ResourceLimits(rss_bytes_max=5, cpu_percent_max=80)

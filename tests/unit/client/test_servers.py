@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sark_trio import GatewayClient, Http, Server, Stdio, ToolRule
+from sark_trio import GatewayClient, Http, Server, Stdio, ToolRule, WebSocket
 from sark_trio.client.servers import Memory, as_server, check_name
 from sark_trio.errors import ConfigError
 
@@ -17,6 +17,8 @@ def test_a_server_is_given_as_the_ecosystem_gives_it() -> None:
     assert as_server(["mcp-server-git", "--repository", "."]) == Stdio(
         ("mcp-server-git", "--repository", ".")
     )
+    for url in ("ws://127.0.0.1:1/mcp", "wss://db.example/mcp"):
+        assert as_server(url) == WebSocket(url)
     given = Http("http://127.0.0.1:1/mcp", trusted=True)
     assert as_server(given) is given
 
@@ -29,7 +31,7 @@ def test_a_string_that_is_no_url_is_not_taken_for_a_command(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "https://user:pass@x/", "http://0x7f.1/", "http://a b/"]
+    "url", ["http://", "https://user:pass@x/", "http://0x7f.1/", "http://a b/", "ws://user:pass@x/"]
 )
 def test_a_url_that_is_none_is_an_error_of_that_server(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -54,6 +56,9 @@ def test_a_command_is_a_program_and_arguments(command: list[str]) -> None:
 def test_secrets_are_in_no_repr_and_no_address() -> None:
     server = Http("https://x/mcp?key=hunter2", headers={"Authorization": "hunter2"})
     assert server.address == "https://x/mcp"
+    socket = WebSocket("wss://x/mcp?key=hunter2", headers={"Authorization": "hunter2"})
+    assert socket.address == "wss://x/mcp"
+    assert "hunter2" not in repr(WebSocket("wss://x", headers=socket.headers))
     assert "hunter2" not in repr(Stdio(["x"], env={"KEY": "hunter2"}))
     assert "hunter2" not in repr(Http("https://x/mcp", headers={"Authorization": "hunter2"}))
     assert Stdio(["program", "--token=hunter2"]).address == "program"

@@ -1,0 +1,44 @@
+"""``[client]`` of a configuration file, as far as it is about a gateway that the client uses."""
+
+from __future__ import annotations
+
+from typing import final
+
+from attrs import field, frozen
+
+from sark_trio.client.modes import TransportMode
+from sark_trio.client.table import Table
+
+__all__ = ["RemoteSettings", "read_remote"]
+
+
+@final
+@frozen(kw_only=True)
+class RemoteSettings:
+    """Options of :class:`~sark_trio.client.gateway.GatewayClient`, by their names there."""
+
+    gateway_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    transport_mode: TransportMode = TransportMode.AUTO
+    max_connections: int = 50
+    enable_error_handling: bool = True
+
+
+def read_remote(table: Table) -> RemoteSettings:
+    """The settings in *table*; other keys are left to others.
+
+    :raises ConfigError: a value that cannot be.
+    """
+    mode = table.take("transport_mode", str, TransportMode.AUTO.value)
+    if mode not in set(TransportMode):
+        raise table.error(f"{mode!r} is not one of {', '.join(TransportMode)}", "transport_mode")
+    connections = table.take("max_connections", int, 50)
+    if connections < 1:
+        raise table.error(f"{connections} is no positive number", "max_connections")
+    return RemoteSettings(
+        gateway_url=table.take("gateway_url", str, None),
+        api_key=table.take("api_key", str, None),
+        transport_mode=TransportMode(mode),
+        max_connections=connections,
+        enable_error_handling=table.take("enable_error_handling", bool, default=True),
+    )
