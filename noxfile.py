@@ -78,9 +78,26 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
-def bench(session: nox.Session) -> None:
-    """Measure our calls and the official SDK's in one run, and print the ratios."""
+def simulate(session: nox.Session) -> None:
+    """Simulated runs in virtual time: ``-- --seeds N``, or ``-- --seed S --trace``."""
     _install(session, "test")
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Coverage-guided fuzzing of what strangers send: ``-- --runs N``, ``-- TARGET ...``."""
+    _install(session, "test", "fuzz")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Our calls and the official SDK's in one run, as ratios; or ``-- subjects``: the report's."""
+    _install(session, "test")
+    if session.posargs[:1] == ["subjects"]:
+        session.run("python", "-m", "benchmarks.subjects", *session.posargs[1:])
+        return
     _peers(session, "mcp2")
     root = session.run("python", "tests/peers/provision.py", "--where", "mcp2", silent=True)
     sdk = ["--sdk-python", f"{root.strip()}/bin/python"] if root and root.strip() else []

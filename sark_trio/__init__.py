@@ -7,17 +7,48 @@ meanwhile, and writes down how it ended. Begin with :class:`GatewayClient`.
 
 from __future__ import annotations
 
+from sark_trio.client.authorizing.options import (
+    Auth,
+    ClientCredentials,
+    EnterpriseManaged,
+    OAuth,
+    WorkloadIdentity,
+)
+from sark_trio.client.authorizing.redirects import AppRedirects, LoopbackRedirects
+from sark_trio.client.authorizing.signing import SignedIn, sign_in, sign_out
+from sark_trio.client.chapters.events import (
+    EventStatistics,
+    EventStream,
+    EventStreamStatistics,
+    ServerEvent,
+)
+from sark_trio.client.chapters.local import LocalServerClient
 from sark_trio.client.config import Settings, load
+from sark_trio.client.deciding import Authorization
 from sark_trio.client.gateway import ClientStatistics, GatewayClient
+from sark_trio.client.handlers import Handlers
+from sark_trio.client.health import HealthReport
 from sark_trio.client.identity import JwksUrl
 from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing
+from sark_trio.client.metrics import ClientMetrics
+from sark_trio.client.modes import TransportMode
+from sark_trio.client.pins import PinnedTool, Pins
 from sark_trio.client.resilience import (
     CircuitBreaker,
     GatewayErrorHandler,
     with_retry,
     with_timeout,
 )
-from sark_trio.client.servers import Http, Memory, Registry, Server, Stdio, ToolRule
+from sark_trio.client.servers import (
+    Http,
+    Memory,
+    Registry,
+    Server,
+    Stdio,
+    ToolRule,
+    WebSocket,
+)
+from sark_trio.client.subscription import Subscription
 from sark_trio.errors import (
     CallTimeout,
     CircuitOpen,
@@ -26,7 +57,11 @@ from sark_trio.errors import (
     GatewayError,
     OutcomeUnknown,
     RemoteError,
+    ResourceLimitExceeded,
+    ServerDown,
+    ToolChanged,
     TransportError,
+    TransportNotAvailableError,
 )
 from sark_trio.governance.decision import Decision
 from sark_trio.governance.jwt import TokenVerifier
@@ -35,58 +70,122 @@ from sark_trio.governance.pipeline import AllowAll, PolicyEngine
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Query, Question
 from sark_trio.governance.rego import Rego
+from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions, CircuitState
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
+from sark_trio.mcp.asking import Elicitation, Root, Sampling, UrlElicitation
+from sark_trio.mcp.changes import Change
+from sark_trio.mcp.faults import HandlerFailed, InvalidParams, MethodNotFound, TaskCancelled
+from sark_trio.mcp.forms import Form
 from sark_trio.mcp.messages import Agreed
-from sark_trio.mcp.progress import Progress
+from sark_trio.mcp.progress import LogMessage, Progress
+from sark_trio.mcp.prompts import Completion, Prompt, PromptResult
+from sark_trio.mcp.resources import Resource, ResourceContents, ResourceResult, ResourceTemplate
 from sark_trio.mcp.results import ToolResult
+from sark_trio.mcp.tasks import Task
 from sark_trio.mcp.tools import Tool
 from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit import AuditLog
+from sark_trio.stores.tokens import FileTokens, MemoryTokens, TokenStore
+from sark_trio.stores.tokens_keyring import KeyringTokens
 
 __all__ = [
     "Agreed",
     "AllowAll",
+    "AppRedirects",
     "AuditLog",
+    "Auth",
+    "Authorization",
     "BreakerOptions",
+    "CacheOptions",
     "CallTimeout",
+    "Change",
     "CircuitBreaker",
     "CircuitOpen",
     "CircuitState",
+    "ClientCredentials",
+    "ClientMetrics",
     "ClientStatistics",
+    "Completion",
     "ConfigError",
     "Decision",
     "Denied",
+    "Elicitation",
+    "EnterpriseManaged",
+    "EventStatistics",
+    "EventStream",
+    "EventStreamStatistics",
+    "FileTokens",
+    "Form",
     "GatewayClient",
     "GatewayError",
     "GatewayErrorHandler",
+    "HandlerFailed",
+    "Handlers",
+    "HealthReport",
     "Http",
+    "InvalidParams",
     "JwksUrl",
+    "KeyringTokens",
+    "LocalServerClient",
+    "LogMessage",
+    "LoopbackRedirects",
     "Memory",
+    "MemoryTokens",
+    "MethodNotFound",
+    "OAuth",
     "Opa",
     "OutcomeUnknown",
+    "PinnedTool",
+    "Pins",
     "PolicyEngine",
     "Principal",
     "Progress",
+    "Prompt",
+    "PromptResult",
     "Query",
     "Question",
     "Registry",
     "Rego",
     "RemoteError",
+    "Resource",
+    "ResourceContents",
+    "ResourceLimitExceeded",
+    "ResourceLimits",
+    "ResourceResult",
+    "ResourceTemplate",
     "RetryConfig",
+    "Root",
+    "Sampling",
     "Server",
+    "ServerDown",
+    "ServerEvent",
     "ServerInfo",
     "Settings",
+    "SignedIn",
     "Stdio",
+    "Subscription",
     "TLSOptions",
+    "Task",
+    "TaskCancelled",
+    "TokenStore",
     "TokenVerifier",
     "Tool",
+    "ToolChanged",
     "ToolInfo",
     "ToolListing",
     "ToolResult",
     "ToolRule",
     "TransportError",
+    "TransportMode",
+    "TransportNotAvailableError",
+    "UrlElicitation",
+    "WebSocket",
+    "WorkloadIdentity",
     "load",
+    "sign_in",
+    "sign_out",
     "with_retry",
     "with_timeout",
 ]

@@ -17,6 +17,8 @@ do; the fields tell what happened::
     │   ├── Denied (PermissionError)   policy said no
     │   │   └── PolicyUnavailable      policy could not say: that is a no
     │   ├── CircuitOpen                the breaker of this server is open or probing
+    │   ├── ServerDown                 its process ended too often to be started again now
+    │   ├── ToolChanged                the tool is not as it was approved: reason says how
     │   ├── Overloaded                 a queue of ours is full
     │   └── AuditUnavailable           the intent could not be made durable
     ├── CallTimeout (TimeoutError)     the deadline of the call passed: phase
@@ -30,7 +32,8 @@ do; the fields tell what happened::
     │   ├── ServerDisconnected         the peer went away before it answered
     │   ├── ProcessStartError          the command could not be started
     │   ├── ProcessExited              the server process ended: exit code, stderr tail
-    │   └── ProcessUnresponsive        the server process lives but does not answer
+    │   ├── ProcessUnresponsive        the server process lives but does not answer
+    │   └── ResourceLimitExceeded      the server process used more than it may: limit
     ├── ProtocolError                  the peer broke HTTP, SSE, JSON-RPC or MCP
     │   └── MessageTooLarge            ... by sending more than a limit allows
     ├── HTTPStatusError                the server answered with an HTTP error: status
@@ -84,9 +87,12 @@ __all__ = [
     "ReadTimeout",
     "Refused",
     "RemoteError",
+    "ResourceLimitExceeded",
     "ServerDisconnected",
+    "ServerDown",
     "SessionExpired",
     "TLSError",
+    "ToolChanged",
     "TransportError",
     "TransportNotAvailableError",
     "UnknownServer",
@@ -225,10 +231,24 @@ class CircuitOpen(Refused):
     default_reason = "open"
 
 
+class ServerDown(Refused):
+    """The server's process ended too often; after ``retry_after_s`` it is tried again."""
+
+    default_reason = "down"
+
+
 class Overloaded(Refused):
     """A bounded queue of ours is full (pool waiters, calls of one principal)."""
 
     default_reason = "overloaded"
+
+
+class ToolChanged(Refused):
+    """The tool is not as it was approved, or never was. ``reason`` is ``tool_changed``,
+    ``tool_new`` or ``tool_refused``.
+    """
+
+    default_reason = "tool_changed"
 
 
 class AuditUnavailable(Refused):
@@ -313,6 +333,29 @@ class ProcessUnresponsive(TransportError):
     """The server process lives but answered neither calls nor a probe."""
 
 
+class ResourceLimitExceeded(TransportError):
+    """The server process used more than it may, and was ended.
+
+    :param limit: the option that says how much, such as ``rss_bytes_max``.
+    :param value: what was measured.
+    :param allowed: what the option says.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        limit: str | None = None,
+        value: float | None = None,
+        allowed: float | None = None,
+        **fields: Any,
+    ) -> None:
+        super().__init__(message, **fields)
+        self.limit = limit
+        self.value = value
+        self.allowed = allowed
+
+
 class ProtocolError(GatewayError):
     """The peer broke HTTP, SSE, JSON-RPC or MCP. What it sent was not delivered."""
 
@@ -329,13 +372,22 @@ class HTTPStatusError(GatewayError):
     """The server answered with an HTTP error and no JSON-RPC error in it.
 
     :param status: the HTTP status code.
+    :param www_authenticate: what the server asks for, as it said it (RFC 9110, 11.6.1).
     """
 
     default_delivery = "answered"
 
-    def __init__(self, message: str, *, status: int, **fields: Any) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        www_authenticate: tuple[str, ...] = (),
+        **fields: Any,
+    ) -> None:
         super().__init__(message, **fields)
         self.status = status
+        self.www_authenticate = www_authenticate
 
 
 class AuthenticationRequired(HTTPStatusError):

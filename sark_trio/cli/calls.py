@@ -72,7 +72,7 @@ def _servers(options: argparse.Namespace, output: Output) -> int:
 
 async def _check(client: GatewayClient, output: Output) -> int:
     failures = await _contact_all(client)
-    infos = await client.list_servers()
+    infos = await client.list_all_servers()
     if output.as_json:
         output.value(
             [
@@ -115,7 +115,7 @@ async def _contact_all(client: GatewayClient) -> dict[str, GatewayError]:
             exc.server = exc.server or name
             failures[name] = exc
 
-    infos = await client.list_servers()
+    infos = await client.list_all_servers()
     async with anyio.create_task_group() as contacting:
         for info in infos:
             contacting.start_soon(contact, info.server_name)
@@ -135,7 +135,7 @@ def _tools(options: argparse.Namespace, output: Output) -> int:
 async def _list(
     client: GatewayClient, caller: Principal, server: str | None, output: Output
 ) -> int:
-    listing = await client.list_tools(server, principal=caller)
+    listing = await client.list_all_tools(server, principal=caller)
     if output.as_json:
         output.value(
             [

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 from sark_trio import errors
-from sark_trio.cli import audit, calls, policy, serve
+from sark_trio.cli import audit, calls, login, offers, pins, policy, serve
 from sark_trio.cli.demo import story
 from sark_trio.cli.output import Output, exit_code, one_line
 from sark_trio.cli.parsing import Parser, parse
@@ -81,9 +81,12 @@ def make_parser() -> Parser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     story.add_parser(commands)
     calls.add_parsers(commands)
+    offers.add_parsers(commands)
     audit.add_parsers(commands)
     policy.add_parsers(commands)
     serve.add_parser(commands)
+    login.add_parsers(commands)
+    pins.add_parsers(commands)
     return parser
 
 

@@ -6,7 +6,7 @@ import argparse
 import getpass
 import os
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import anyio
 from attrs import evolve
 
 from sark_trio import GatewayClient, Principal
+from sark_trio.cli.logs import add_logs, logging_as
 from sark_trio.cli.parsing import Parser
 from sark_trio.client.build import client_of
 from sark_trio.client.config import (
@@ -24,6 +25,8 @@ from sark_trio.client.config import (
     load,
 )
 from sark_trio.errors import ConfigError
+from sark_trio.telemetry.hooks import Hook
+from sark_trio.telemetry.logs import LogHook
 
 __all__ = [
     "Command",
@@ -33,6 +36,7 @@ __all__ = [
     "add_output",
     "read_settings",
     "run_client",
+    "user_name",
 ]
 
 _DEFAULTS = ("sark.toml", ".mcp.json", "mcp.json")
@@ -89,6 +93,7 @@ def add_client(parser: Parser) -> None:
     parser.add_argument(
         "--backend", choices=("trio", "asyncio"), default="trio", help="default: trio"
     )
+    add_logs(parser)
 
 
 def read_settings(options: argparse.Namespace) -> Settings:
@@ -105,20 +110,28 @@ def read_settings(options: argparse.Namespace) -> Settings:
     return settings
 
 
-def run_client(options: argparse.Namespace, command: Command, *, records: bool) -> int:
+def run_client(
+    options: argparse.Namespace, command: Command, *, records: bool, hooks: Sequence[Hook] = ()
+) -> int:
     """Open the client that configuration and command line describe, and run *command* in it.
 
     :param records: whether the command makes calls. One that does not has nothing to record,
         so it leaves the configured log alone: another program may be writing it.
+    :param hooks: told what happens, beside the log that the command line asks for.
     """
     settings = read_settings(options)
     token = None if options.token_file is None else _read_token(options.token_file, settings)
+    if options.log_level is not None:
+        hooks = (*hooks, LogHook())
     with ExitStack() as stack:
+        stack.enter_context(logging_as(options))
         if not records:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sark-"))
             settings = evolve(settings, audit=AuditSettings(directory=Path(folder) / "audit"))
+            if settings.pins is not None:  # what is to be recorded waits for a log that lasts
+                settings = evolve(settings, pins=evolve(settings.pins, record=False))
         who = _principal(options, settings.identity)
-        client = _make_client(settings, who)
+        client = _make_client(settings, who, hooks)
 
         async def main() -> int:
             async with client:
@@ -128,9 +141,9 @@ def run_client(options: argparse.Namespace, command: Command, *, records: bool) 
         return anyio.run(main, backend=options.backend)
 
 
-def _make_client(settings: Settings, principal: Principal) -> GatewayClient:
+def _make_client(settings: Settings, principal: Principal, hooks: Sequence[Hook]) -> GatewayClient:
     try:
-        return client_of(settings, principal=principal)
+        return client_of(settings, principal=principal, hooks=hooks)
     except ValueError as exc:
         # An option that some part of the client refuses stands in the file, too.
         raise ConfigError(str(exc), source=str(settings.source)) from exc
@@ -138,7 +151,7 @@ def _make_client(settings: Settings, principal: Principal) -> GatewayClient:
 
 def _principal(options: argparse.Namespace, identity: IdentitySettings) -> Principal:
     """The command line's word, else the configuration's, else the user of this machine."""
-    who = options.principal or identity.principal or _user()
+    who = options.principal or identity.principal or user_name()
     roles = options.role or (identity.roles if who == identity.principal else ())
     try:
         return Principal(id=who, roles=tuple(roles))
@@ -146,7 +159,11 @@ def _principal(options: argparse.Namespace, identity: IdentitySettings) -> Princ
         raise ConfigError(str(exc), source="--as") from exc
 
 
-def _user() -> str:
+def user_name() -> str:
+    """The user of this machine.
+
+    :raises ConfigError: it knows none.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError) as exc:

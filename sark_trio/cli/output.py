@@ -14,12 +14,16 @@ from sark_trio import errors
 
 __all__ = ["EXIT_CODES", "Output", "exit_code", "one_line", "remedy", "visible", "worst"]
 
-#: What a terminal would obey instead of show. Tools and servers are strangers.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069]")
+#: What a terminal would obey or hide instead of show. Tools and servers are strangers.
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 #: The first type that fits decides; docs/reference/cli.md has the same table.
 EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.Denied, 3),
+    (errors.ToolChanged, 3),
     (errors.AuditUnavailable, 6),
     (errors.AuditError, 6),
     (errors.UsageError, 2),
@@ -32,11 +36,12 @@ EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
 _REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
     (errors.PolicyUnavailable, "`sark policy eval` shows what is wrong with [policy]"),
     (errors.Denied, "`sark audit tail` and `sark policy eval` show the policy's own words"),
+    (errors.ToolChanged, "`sark pins diff` shows what it is now, `sark pins approve` accepts it"),
     (errors.UnknownTool, "`sark tools` lists those that you may use"),
     (errors.CircuitOpen, "wait, or see `sark servers --check`"),
     (errors.CallTimeout, "--timeout gives it more time"),
     (errors.OutcomeUnknown, "look at the server before you repeat the call"),
-    (errors.AuthenticationRequired, "give the server credentials: headers = {Authorization = ...}"),
+    (errors.AuthenticationRequired, "give the server credentials: `sark login`, or headers"),
     (errors.ConnectError, "is the server running, and the URL right?"),
     (errors.AuditCorrupt, "keep the files as they are: they are evidence"),
 )

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import anyio
+from anyio.abc import TaskStatus
 from attrs import evolve
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.cli.options import add_audit, add_client, read_settings, run_client
-from sark_trio.cli.output import Output
+from sark_trio.cli.output import Output, one_line
 from sark_trio.cli.parsing import Commands
+from sark_trio.client.build import policy_of
 from sark_trio.client.config import GatewaySettings, Settings
 from sark_trio.client.lifetime import collapse
 from sark_trio.errors import ConfigError
 from sark_trio.gateway import create_app, serve
 from sark_trio.gateway.app import Gateway
 from sark_trio.gateway.guard import LOOPBACK
+from sark_trio.gateway.limits import Limits
+from sark_trio.gateway.stdio import serve_stdio
+from sark_trio.telemetry.prometheus import Prometheus
 
 __all__ = ["add_parser", "make_app"]
 
@@ -29,6 +37,11 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("serve", help="serve the configured servers to others")
     parser.add_argument("--host", help="address to listen on; default: [gateway], or 127.0.0.1")
     parser.add_argument("--port", type=int, help="0 takes a free one; default: [gateway], or 8080")
+    parser.add_argument(
+        "--stdio",
+        action="store_true",
+        help="speak MCP on standard input and output, with the host that starts this",
+    )
     parser.set_defaults(command=_serve, json=None)
     add_audit(parser)
     add_client(parser)
@@ -36,17 +49,22 @@ def add_parser(commands: Commands) -> None:
 
 def _serve(options: argparse.Namespace, output: Output) -> int:
     settings = read_settings(options)
+    if options.stdio:
+        return _serve_host(options, settings)
     where = settings.gateway
     if options.host is not None:
         where = evolve(where, host=options.host)
     if options.port is not None:
         where = evolve(where, port=options.port)
 
+    metrics = Prometheus()
+
     async def main(client: GatewayClient, _: Principal) -> int:
-        app = make_app(client, evolve(settings, gateway=where))
+        app = make_app(client, evolve(settings, gateway=where), metrics)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(_stop_on_signal, tasks.cancel_scope)
+                reload = partial(_reload, client, options)
+                await tasks.start(_obey_signals, tasks.cancel_scope.cancel, reload)
                 url = await tasks.start(partial(serve, app, host=where.host, port=where.port))
                 _announce(output, url, client, settings)
         except BaseExceptionGroup as group:
@@ -54,12 +72,15 @@ def _serve(options: argparse.Namespace, output: Output) -> int:
         output.line("stopped")
         return 0
 
-    return run_client(options, main, records=True)
+    return run_client(options, main, records=True, hooks=(metrics,))
 
 
-def make_app(client: GatewayClient, settings: Settings) -> Gateway:
+def make_app(
+    client: GatewayClient, settings: Settings, metrics: Prometheus | None = None
+) -> Gateway:
     """The gateway that *settings* describe.
 
+    :param metrics: one of the client's hooks, for ``/metrics``.
     :raises ConfigError: a key or name that cannot be.
     """
     where: GatewaySettings = settings.gateway
@@ -73,16 +94,85 @@ def make_app(client: GatewayClient, settings: Settings) -> Gateway:
             verifier=client.authenticate if settings.identity.jwks else None,
             allowed_hosts=(*LOOPBACK, *where.hosts),
             allowed_origins=where.origins,
+            limits=Limits(rate=where.rate, concurrent=where.concurrent, streams=where.streams),
+            audit_key=where.audit_key,
+            metrics=metrics,
         )
     except ValueError as exc:
         raise ConfigError(f"gateway: {exc}", source=str(settings.source)) from exc
 
 
-async def _stop_on_signal(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            scope.cancel()
-            return
+def _serve_host(options: argparse.Namespace, settings: Settings) -> int:
+    """Serve the one host that started us, until it closes our input."""
+
+    async def main(client: GatewayClient, principal: Principal) -> int:
+        stop = anyio.Event()
+        try:
+            async with anyio.create_task_group() as tasks:
+                await tasks.start(_obey_signals, stop.set, partial(_reload, client, options))
+                await serve_stdio(
+                    client,
+                    reading=reading,
+                    writing=writing,
+                    principal=principal,
+                    grace_s=settings.grace_s,
+                    stop=stop,
+                )
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise collapse(group) from None
+        return 0
+
+    with _own_pipes() as (reading, writing):
+        return run_client(options, main, records=True)
+
+
+@contextmanager
+def _own_pipes() -> Iterator[tuple[int, int]]:
+    """Standard input and output for nobody but us, as long as this lasts.
+
+    The servers that we start inherit what is left: an input that is empty, and standard error.
+    One stray ``print``, in whatever process, would break the host's protocol.
+    """
+    sys.stdout.flush()
+    reading, writing, nothing = os.dup(0), os.dup(1), os.open(os.devnull, os.O_RDONLY)
+    try:
+        os.dup2(nothing, 0)
+        os.dup2(2, 1)
+        yield reading, writing
+    finally:
+        sys.stdout.flush()
+        os.dup2(reading, 0)
+        os.dup2(writing, 1)
+        for fd in (reading, writing, nothing):
+            os.close(fd)
+
+
+async def _obey_signals(
+    stop: Callable[[], None],
+    reload: Callable[[], None],
+    *,
+    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    """SIGINT and SIGTERM end it, SIGHUP reads the policy again."""
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        task_status.started()
+        async for number in signals:
+            if number != signal.SIGHUP:
+                stop()
+                return
+            reload()
+
+
+def _reload(client: GatewayClient, options: argparse.Namespace) -> None:
+    """Read the configuration again, and decide by its policy; a wrong one changes nothing."""
+    try:
+        settings = read_settings(options)
+        revision = client.reload_policy(policy_of(settings.policy, str(settings.source)))
+    except (ConfigError, OSError) as exc:
+        print(one_line(f"sark: the policy stays as it was: {exc}"), file=sys.stderr, flush=True)
+        return
+    print(f"sark: new policy: {revision or 'no revision'}", file=sys.stderr, flush=True)
 
 
 def _announce(output: Output, url: str, client: GatewayClient, settings: Settings) -> None:

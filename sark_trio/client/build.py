@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sark_trio.governance.pipeline import AllowAll, Policy
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.rego import Rego
 from sark_trio.stores.audit import AuditLog
+from sark_trio.telemetry.hooks import Hook
 
 __all__ = ["audit_of", "client_of", "policy_of", "principal_of", "verifier_of"]
 
@@ -25,11 +26,16 @@ _ALGORITHMS = ("RS256", "ES256")
 
 
 def client_of(
-    settings: Settings, *, audit: AuditLog | Path | None = None, principal: Principal | None = None
+    settings: Settings,
+    *,
+    audit: AuditLog | Path | None = None,
+    principal: Principal | None = None,
+    hooks: Iterable[Hook] = (),
 ) -> GatewayClient:
     """The client that *settings* describe.
 
     :param audit: where to record if the settings do not say.
+    :param hooks: told what happens.
     :raises ConfigError: the settings do not make a client; the message names file and key.
     """
     log = audit_of(settings) or audit
@@ -38,6 +44,7 @@ def client_of(
             "no [audit] directory: every call is recorded, so say where",
             source=str(settings.source),
         )
+    remote = settings.remote
     return GatewayClient(
         servers=settings.servers,
         policy=policy_of(settings.policy, str(settings.source)),
@@ -46,6 +53,14 @@ def client_of(
         identity=verifier_of(settings.identity, str(settings.source)),
         timeout_s=settings.timeout_s,
         grace_s=settings.grace_s,
+        gateway_url=remote.gateway_url,
+        api_key=remote.api_key,
+        transport_mode=remote.transport_mode,
+        max_connections=remote.max_connections,
+        enable_error_handling=remote.enable_error_handling,
+        agents=settings.agents,
+        pins=settings.pins,
+        hooks=hooks,
     )
 
 

@@ -1,4 +1,4 @@
-"""One governed tool call, from top to bottom. Read :meth:`Call.steps` first.
+"""One governed call, from top to bottom. Read :meth:`Call.steps` first.
 
 The order is the promise (architecture, section 4; laws, 2.0): nothing is decided about bytes
 other than those that are sent, nothing is sent before its intent is durable, and every way out
@@ -7,99 +7,96 @@ writes how it ended.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, TypeVar, cast, final
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, field
 
-from sark_trio.client.records import Records
+from sark_trio.client.answers import Answer, Ticket
+from sark_trio.client.attempts import Attempts
+from sark_trio.client.cached import Cache
+from sark_trio.client.dialogue import Dialogue
 from sark_trio.client.redaction import redact_error
-from sark_trio.client.upstream import Upstream
-from sark_trio.errors import CallTimeout, ClientClosed, Delivery, Denied, GatewayError
-from sark_trio.governance.filters import ToolFacts
+from sark_trio.client.relay import Unfinished
+from sark_trio.errors import (
+    CallTimeout,
+    ClientClosed,
+    Delivery,
+    Denied,
+    GatewayError,
+    ToolChanged,
+)
 from sark_trio.governance.obligations import apply_obligations
 from sark_trio.governance.pipeline import Governor, Verdict
-from sark_trio.governance.principal import Principal
-from sark_trio.governance.query import Query
-from sark_trio.machines.deadline import Deadline
-from sark_trio.machines.retry import GiveUp, RetryMachine, Safety, classify, safety_of, surface
-from sark_trio.mcp.headers import param_headers
-from sark_trio.mcp.messages import Notification
-from sark_trio.mcp.progress import PROGRESS, Progress, parse_progress
-from sark_trio.mcp.results import ToolResult, parse_tool_result
-from sark_trio.mcp.tools import Tool
+from sark_trio.mcp.results import ToolResult
+from sark_trio.telemetry.hooks import trace_context
 from sark_trio.transports.base import Outgoing
 
-__all__ = ["TIMEOUT_MAX_S", "Call", "ToolCall", "facts_of", "query_of"]
+__all__ = ["TIMEOUT_MAX_S", "Call"]
+
+T = TypeVar("T")
 
 #: Whatever a caller, a configuration or a server's progress says: no call lives longer.
 TIMEOUT_MAX_S = 300.0
 
 
 @final
-@frozen(kw_only=True)
-class ToolCall:
-    """What an application asks for.
-
-    :param timeout_s: deadline of the whole call, retries included; ``None``: the configured one.
-    :param replay_safe: the caller's word that the call may be made twice; ``None`` leaves it to
-        the operator's rule and, for a trusted server, to the tool's annotations.
-    :param context: facts for the policy, such as the purpose of the call.
-    """
-
-    tool: str
-    arguments: Mapping[str, Any] = field(repr=False)
-    principal: Principal
-    timeout_s: float | None = None
-    replay_safe: bool | None = None
-    on_progress: Callable[[Progress], None] | None = None
-    context: Mapping[str, Any] = field(factory=dict)
-
-
-@final
 @define(eq=False, kw_only=True)
-class Call:
+class Call(Attempts[T]):
     """One call on its way.
 
     :param scope: its deadline. Whoever opens it also calls :meth:`cut_off` when it fired.
     :param configured_timeout_s: the deadline it would have if the caller had not named one.
     """
 
-    asked: ToolCall
-    upstream: Upstream
     governor: Governor
-    records: Records
-    scope: anyio.CancelScope
-    configured_timeout_s: float
-    jitter: Callable[[], float]
-    #: What it waits for.
-    phase: str = field(default="connect", init=False)
-    #: Whether a byte of it may have reached the server.
-    sent: bool = field(default=False, init=False)
-    attempts: int = field(default=0, init=False)
+    #: Answers to calls whose tools may be answered for.
+    cache: Cache | None = None
     verdict: Verdict | None = field(default=None, init=False)
-    _tool: Tool = field(init=False)
-    _query: Query = field(init=False)
-    _facts: ToolFacts = field(init=False)
-    _safety: Safety = field(init=False)
-    _retry: RetryMachine = field(init=False)
+    #: The answer as it came, if there is one that is a result.
+    _raw: dict[str, Any] = field(factory=dict, init=False)
 
-    async def steps(self) -> ToolResult:
+    async def steps(self) -> T:
         """Resolve, decide, record, attempt, oblige, record.
 
         :raises GatewayError: exactly one; see :mod:`sark_trio.errors`.
         """
         self._refuse_if_sick()
-        await self._resolve()
+        try:
+            await self._resolve()
+        except ToolChanged as exc:
+            self.records.refusal(exc, None)
+            raise
         self.phase = "policy"
         verdict = await self._decide()
-        outgoing = self._outgoing(verdict)
+        found = self._look(verdict)
+        if isinstance(found, Answer):
+            return self._served(found.value, verdict)
+        if found is None:
+            return await self._make(verdict)
+        with found as ticket:
+            result = await self._make(verdict)
+            kept_s = self._plan.kept_s
+            ttl_s = None if kept_s is None else kept_s(self._raw)
+            # What somebody was asked for is their answer, and nobody else's.
+            unfinished = self._unfinished is not None
+            if not (_failed(result) or unfinished or self._dialogue.held) and ttl_s is not None:
+                ticket.keep(self._raw, ttl_s)
+        return result
+
+    async def _make(self, verdict: Verdict) -> T:
+        """Record, attempt, oblige, record: what was decided is done."""
+        try:
+            outgoing = self._outgoing(verdict)
+        except Denied as denial:
+            self.records.refusal(denial, verdict)
+            raise
         self.phase = "audit"
         await self.records.intent(verdict)
         try:
-            raw, verdict = await self._attempts(outgoing, verdict)
-            result, redactions = self._oblige(raw, verdict)
+            self._raw, verdict = await self._attempts(outgoing, verdict)
+            result, redactions = self._oblige(self._raw, verdict)
         except GatewayError as exc:
             redact_error(exc, verdict.obligations)
             self.records.failure(exc, self.attempts)
@@ -107,40 +104,40 @@ class Call:
         except BaseException:
             self.records.cut_off(self.delivery, self.attempts, by_us=self.scope.cancel_called)
             raise
-        self.records.result(is_error=result.is_error, attempts=self.attempts, redactions=redactions)
+        self.records.result(is_error=_failed(result), attempts=self.attempts, redactions=redactions)
         return result
 
     # -- resolve and decide -------------------------------------------------------------------
 
     def _refuse_if_sick(self) -> None:
-        """Spare policy and audit the calls that the breaker would refuse anyway."""
-        refusal = self.upstream.refusal(anyio.current_time())
+        """Spare policy and server the calls that operator or breaker would refuse anyway."""
+        refusal = self._blocked() or self.upstream.refusal(anyio.current_time())
         if refusal is not None:
             self.records.refusal(refusal, None)
             raise refusal
 
+    def _blocked(self) -> Denied | None:
+        """The refusal of a call that the operator has switched off, at whatever step."""
+        names = self.upstream.name, self.asked.tool, self.asked.principal.id
+        block = self.governor.blocks.covering(*names)
+        return None if block is None else block.denial()
+
     async def _resolve(self) -> None:
-        upstream = self.upstream
+        upstream, own = self.upstream, self.asked.handlers
+        handlers = upstream.handlers if own is None else own.over(upstream.handlers)
+        whose = self.asked.relay or handlers
+        self._dialogue = Dialogue(server=upstream.name, handlers=whose, send=self._aside)
         try:
-            self._tool = tool = await upstream.catalogue.tool(self.asked.tool)
+            self._plan = await self.asked.plan(upstream)
         except GatewayError as exc:
             exc.delivery = "not_sent"  # whatever became of the list: the call itself never left
             raise
-        rule = upstream.server.rule(tool.name)
-        self._query = query_of(upstream, self.asked)
-        self._facts = facts_of(tool, rule.sensitive_params)
-        # The operator's rule, else the caller's word, else a trusted server's annotations.
-        own = rule.replay_safe
-        self._safety = safety_of(
-            read_only_hint=tool.annotations.read_only_hint,
-            idempotent_hint=tool.annotations.idempotent_hint,
-            trusted=upstream.server.trusted,
-            override=self.asked.replay_safe if own is None else own,
-        )
 
     async def _decide(self) -> Verdict:
         now = anyio.current_time()
-        self.verdict = verdict = await self.governor.decide(now, self._query, self._facts)
+        self.verdict = verdict = await self.governor.decide(now, self._plan.query, self._plan.facts)
+        if self.signals is not None:
+            self.signals.decided(verdict, anyio.current_time() - now)
         if not verdict.allow:
             denial = verdict.denial()
             self.records.refusal(denial, verdict)
@@ -153,105 +150,102 @@ class Call:
         if now < verdict.valid_until:
             return verdict
         self.phase = "policy"
-        again = await self.governor.decide(now, self._query, self._facts)
+        again = await self.governor.decide(now, self._plan.query, self._plan.facts)
+        if self.signals is not None:
+            self.signals.decided(again, anyio.current_time() - now)
         if again.allow and again.digest == verdict.digest:
             self.verdict = again
             return again
         denial = again.denial()
         if again.allow:
             denial = Denied(
-                f"the decision about tool {self.asked.tool!r} changed while it was being retried",
+                f"the decision about {self.asked.what} changed while it was being retried",
                 reason="decision_changed",
             )
         denial.delivery = self.delivery  # of the attempts before
         raise denial
 
+    # -- answered before ----------------------------------------------------------------------
+
+    def _look(self, verdict: Verdict) -> Answer | Ticket | None:
+        """An earlier answer, where the operator lets a read-only tool be answered for."""
+        if self.cache is None or self._plan.kept_s is None or self._resumes:
+            return None
+        try:
+            params, _ = self._plan.compose(verdict.arguments)
+        except Denied:
+            return None  # where it would be sent it is said, and recorded
+        return self.cache.look(self.upstream, self.asked.method, params, self.asked.principal)
+
+    @property
+    def _resumes(self) -> bool:
+        """Whether it brings answers to a question: theirs is a result of their own."""
+        return self.asked.relay is not None and bool(self.asked.relay.answers)
+
+    def _served(self, raw: dict[str, Any], verdict: Verdict) -> T:
+        """An earlier answer, as policy lets it be seen now; recorded as one."""
+        try:
+            result, _ = self._oblige(raw, verdict)
+        except Denied as denial:
+            self.records.refusal(denial, verdict)
+            raise
+        self.records.served(verdict)
+        return result
+
     # -- attempt ------------------------------------------------------------------------------
 
     def _outgoing(self, verdict: Verdict) -> Outgoing:
+        asked, dialogue = self.asked, self._dialogue
+        params, headers = self._plan.compose(verdict.arguments)
+        if asked.relay is not None:
+            params.update(asked.relay.answers)
+        trace = self._trace()
+        if trace is not None:
+            params["_meta"] = trace
         return Outgoing(
-            method="tools/call",
-            params={"name": self._tool.name, "arguments": verdict.arguments},
-            headers=param_headers(self._tool.param_headers, verdict.arguments),
-            on_notification=None if self.asked.on_progress is None else self._on_notification,
+            method=asked.method,
+            params=params,
+            headers=headers,
+            on_notification=asked.hear if asked.listens else None,
+            on_request=dialogue.reply if dialogue.handlers else None,
+            capabilities=dialogue.capabilities() if dialogue.handlers else None,
+            log_level=asked.log_level,
             on_sent=self._on_sent,
-            replay_safe=self._safety.replay_safe,
+            timed_out=self.timed_out,
+            replay_safe=self._plan.safety.replay_safe,
             may_resend=self._may_resend,
+            trace=trace,
         )
 
-    async def _attempts(
-        self, outgoing: Outgoing, verdict: Verdict
-    ) -> tuple[dict[str, Any], Verdict]:
-        """The result, and the decision that holds for it."""
-        upstream, budget = self.upstream, self.upstream.budget
-        deadline = Deadline(self.scope.deadline)
-        self._retry = retry = RetryMachine(upstream.retry, safety=self._safety, deadline=deadline)
-        budget.on_first(anyio.current_time())
-        while True:
-            if self.attempts > 0:
-                verdict = await self._decide_again(verdict)
-            self.phase = "permit"
-            try:
-                return await upstream.request(outgoing, self), verdict
-            except GatewayError as exc:
-                now, failure = anyio.current_time(), classify(exc)
-            step = retry.on_failure(now, failure, self.jitter(), budget)
-            if isinstance(step, GiveUp):
-                raise surface(step)
-            self.phase = "backoff"
-            await anyio.sleep(step.seconds)
-
-    def admitted(self) -> None:
-        """The breaker let an attempt out; a refusal is none. (``Watcher``)"""
-        self.attempts += 1
-        self.phase = "connect"
-        if self.attempts > 1:
-            self.records.attempt(self.attempts, "retry")
-
-    def timed_out(self) -> bool:
-        """Whether the configured deadline passed. (``Watcher``)
-
-        One that the caller made shorter is the caller's own: it says nothing about the server,
-        or any caller could open everybody's breaker.
-        """
-        asked = self.asked.timeout_s
-        own = asked is None or asked >= self.configured_timeout_s
-        return own and self.scope.cancel_called and anyio.current_time() >= self.scope.deadline
-
-    async def _may_resend(self, reason: str) -> bool:
-        """Pay for, and record, a second sending within one attempt."""
-        if not self._retry.on_replay(anyio.current_time(), reason, self.upstream.budget):
-            return False
-        self.records.attempt(self.attempts, reason)
-        return True
-
-    def _on_sent(self) -> None:
-        self.sent = True
-        self.phase = "answer"
-
-    def _on_notification(self, notification: Notification) -> None:
-        if notification.method == PROGRESS and self.asked.on_progress is not None:
-            progress = parse_progress(notification.params)
-            if progress is not None:
-                self.asked.on_progress(progress)
+    def _trace(self) -> Mapping[str, str] | None:
+        if self.signals is not None:
+            return self.signals.trace()
+        parent = self.asked.traceparent
+        return None if parent is None else trace_context({"traceparent": parent})
 
     # -- oblige, and say how it ended ---------------------------------------------------------
 
-    def _oblige(self, raw: dict[str, Any], verdict: Verdict) -> tuple[ToolResult, int]:
+    def _oblige(self, raw: dict[str, Any], verdict: Verdict) -> tuple[T, int]:
         """The result as the policy lets it be seen, and how much of it was redacted."""
         if not verdict.obligations:
-            return parse_tool_result(raw), 0
+            return self._read(raw), 0
         try:
             shown = apply_obligations(raw, verdict.obligations)
         except Exception as exc:
             # What could not be redacted is not shown: this fails closed, too.
             raise Denied(
-                f"the result of tool {self.asked.tool!r} could not be redacted as the policy "
+                f"the result of {self.asked.what} could not be redacted as the policy "
                 "demands, so it is withheld",
                 reason="redaction_failed",
                 delivery="answered",
             ) from exc
-        return parse_tool_result(shown.value), sum(count for _, count in shown.counts)
+        return self._read(shown.value), sum(count for _, count in shown.counts)
+
+    def _read(self, shown: dict[str, Any]) -> T:
+        if self._unfinished is not None:
+            # Whoever has this call made knows that it may not be finished.
+            return cast("T", Unfinished.of(self._unfinished, shown))
+        return self._plan.parse(shown)
 
     @property
     def delivery(self) -> Delivery:
@@ -269,7 +263,7 @@ class Call:
 
     def cut_off(self, *, closing: bool) -> GatewayError:
         """The error of a call that our own scope ended: its deadline, or the client's end."""
-        what, delivery = f"{self.upstream.name}: tool {self.asked.tool!r}", self.delivery
+        what, delivery = f"{self.upstream.name}: {self.asked.what}", self.delivery
         if closing:
             return self.named(ClientClosed(f"{what}: the client was closed", delivery=delivery))
         waited_s = self.scope.deadline - self.records.began
@@ -282,23 +276,5 @@ class Call:
         )
 
 
-def query_of(upstream: Upstream, asked: ToolCall) -> Query:
-    """The question to the policy that *asked* is."""
-    server = upstream.server
-    return Query(
-        principal=asked.principal,
-        server=upstream.name,
-        tool=asked.tool,
-        arguments=asked.arguments,
-        sensitivity=server.rule(asked.tool).sensitivity or server.sensitivity,
-        context=asked.context,
-    )
-
-
-def facts_of(tool: Tool, sensitive_params: tuple[str, ...]) -> ToolFacts:
-    """What the filter needs to know of *tool*: the names it declares, if it declares them all."""
-    schema = tool.input_schema
-    closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
-    names = schema.get("properties")
-    declared = frozenset(names) if closed and isinstance(names, dict) else None
-    return ToolFacts(parameters=declared, sensitive_params=frozenset(sensitive_params))
+def _failed(result: object) -> bool:
+    return isinstance(result, ToolResult) and result.is_error

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable
-from typing import final
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar, final
 
 import anyio
+import anyio.lowlevel
 from attrs import define, field
 
-from sark_trio.client.call import TIMEOUT_MAX_S, Call, ToolCall, query_of
+from sark_trio.client.asked import ToolCall, query_of
+from sark_trio.client.cached import Cache
+from sark_trio.client.call import TIMEOUT_MAX_S, Call
+from sark_trio.client.plans import Asked
 from sark_trio.client.records import Records
 from sark_trio.client.scopes import Scopes
+from sark_trio.client.signals import Signals
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import ClientClosed, GatewayError
 from sark_trio.governance.filters import ToolFacts
 from sark_trio.governance.pipeline import Governor, Verdict
-from sark_trio.mcp.results import ToolResult
 from sark_trio.stores.audit import AuditLog
+from sark_trio.telemetry.hooks import Emitter
 
 __all__ = ["Caller", "request_ids"]
+
+T = TypeVar("T")
 
 
 def request_ids() -> Callable[[], str]:
@@ -40,6 +48,7 @@ class Caller:
     :param timeout_s: deadline of a call to which nothing more specific gives one.
     :param jitter: draws from [0, 1).
     :param new_id: mints request ids.
+    :param emitter: tells hooks; ``None`` where there are none.
     """
 
     governor: Governor
@@ -47,42 +56,75 @@ class Caller:
     timeout_s: float
     jitter: Callable[[], float]
     new_id: Callable[[], str]
+    emitter: Emitter | None = None
+    #: Answers to calls whose tools may be answered for; set before the first call.
+    cache: Cache | None = field(default=None, init=False)
     closing: bool = field(default=False, init=False)
     _scopes: Scopes = field(factory=Scopes, init=False)
 
-    async def invoke(self, upstream: Upstream, asked: ToolCall) -> ToolResult:
+    async def invoke(self, upstream: Upstream, asked: Asked[T]) -> T:
         """Make one call within its deadline.
 
         :raises GatewayError: exactly one; see :mod:`sark_trio.errors`.
         """
         if self.closing:
             raise ClientClosed("the client is closed")
-        began, configured_s = anyio.current_time(), self._timeout_s(upstream, asked.tool)
+        if self.emitter is None:
+            return await self._invoke(upstream, asked, self.new_id(), None)
+        signals = Signals.begin(
+            self.emitter,
+            upstream,
+            request_id=self.new_id(),
+            method=asked.method,
+            tool=asked.tool,
+            traceparent=asked.traceparent,
+        )
+        try:
+            result = await self._invoke(upstream, asked, signals.call.request_id, signals)
+        except BaseException as exc:
+            signals.failed(exc)
+            raise
+        signals.answered(result)
+        return result
+
+    async def _invoke(
+        self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
+    ) -> T:
+        began = anyio.current_time()
+        configured_s = asked.configured_s(upstream.server) or self.timeout_s
         timeout_s = configured_s if asked.timeout_s is None else asked.timeout_s
         with anyio.CancelScope(deadline=began + min(timeout_s, TIMEOUT_MAX_S)) as scope:
             call = Call(
                 asked=asked,
+                cache=self.cache,
                 upstream=upstream,
                 governor=self.governor,
                 records=Records(
                     log=self.audit,
-                    request_id=self.new_id(),
+                    request_id=request_id,
                     server=upstream.name,
                     tool=asked.tool,
+                    method=asked.method,
                     principal=asked.principal,
                     began=began,
                 ),
                 scope=scope,
                 configured_timeout_s=configured_s,
                 jitter=self.jitter,
+                signals=signals,
             )
             self._scopes.add(scope)
+            upstream.users += 1
             try:
                 return await call.steps()
             except GatewayError as exc:
                 call.named(exc)
+                if isinstance(exc, ClientClosed):
+                    # Whoever cancels us together with the client is owed the cancellation.
+                    await anyio.lowlevel.checkpoint_if_cancelled()
                 raise
             finally:
+                upstream.users -= 1
                 self._scopes.discard(scope)
         # Closing cancels scopes before their time; whatever was late by itself is late.
         raise call.cut_off(closing=anyio.current_time() < scope.deadline)
@@ -93,6 +135,20 @@ class Caller:
         facts = ToolFacts(sensitive_params=frozenset(rule.sensitive_params))
         return await self.governor.decide(anyio.current_time(), query_of(upstream, asked), facts)
 
+    @contextmanager
+    def under_way(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Count *scope* among the calls under way, which the client's end cancels.
+
+        :raises ClientClosed: it has begun already.
+        """
+        if self.closing:
+            raise ClientClosed("the client is closed")
+        self._scopes.add(scope)
+        try:
+            yield
+        finally:
+            self._scopes.discard(scope)
+
     @property
     def running(self) -> int:
         """Calls under way."""
@@ -102,7 +158,3 @@ class Caller:
         """Refuse new calls, let running ones end within *grace_s*, then cancel them."""
         self.closing = True
         await self._scopes.drain(grace_s)
-
-    def _timeout_s(self, upstream: Upstream, tool: str) -> float:
-        server = upstream.server
-        return server.rule(tool).timeout_s or server.timeout_s or self.timeout_s

@@ -11,25 +11,32 @@ import anyio
 from attrs import define, field, frozen
 
 from sark_trio import jsontext
+from sark_trio.client.pins import Guard
 from sark_trio.errors import (
     CallTimeout,
     ClientClosed,
     GatewayError,
     MessageTooLarge,
     ProtocolError,
+    ToolChanged,
     UnknownTool,
 )
+from sark_trio.machines.caching import TTL_S_MAX, ttl_of
+from sark_trio.mcp.pins import PinState
 from sark_trio.mcp.results import page_of
 from sark_trio.mcp.tools import Tool, parse_tools
+from sark_trio.telemetry.events import CacheLookedUp, ListFetched
+from sark_trio.telemetry.hooks import Reporter
 
 __all__ = ["Catalogue", "Listing"]
 
-#: How long a list is believed when the server does not say (the original's cache time).
+#: How long a definition is believed for calls, whatever the list's own time.
 DEFAULT_TTL_S = 300.0
-#: MCP lets a server say `ttlMs`; longer than a day is not believed.
-TTL_MAX_S = 86_400.0
 #: A name that is not in the list is looked for anew, but not more often than this.
 REFRESH_MIN_S = 1.0
+#: A list that lacks tools which somebody has yet to approve is no longer believed than this, so
+#: that an approval from outside is seen.
+WITHHELD_TTL_S = 5.0
 #: No server has more pages or tools than this; one that does repeats itself.
 PAGES_MAX = 1_000
 TOOLS_MAX = 100_000
@@ -48,6 +55,8 @@ class Listing:
     tools: Mapping[str, Tool]
     #: Tools that were refused, and why: they cannot be called.
     rejected: Mapping[str, str]
+    #: Tools that are not as they were approved: they cannot be called either.
+    withheld: Mapping[str, PinState]
     fetched_at: float
     expires_at: float
 
@@ -60,12 +69,21 @@ class Catalogue:
     :param fetch: makes one ``tools/list`` with the given parameters, until that deadline.
     :param spawn: runs a coroutine function in a task that outlives the caller.
     :param over_http: hold tools to the rules of mirrored headers.
+    :param report: told of fetches, and of what was at hand.
+    :param silent_ttl_s: seconds for which a list is fresh that does not say for how long.
     """
 
     _server: str
     _fetch: Callable[[Mapping[str, Any], float], Awaitable[dict[str, Any]]]
     _spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
     _over_http: bool = True
+    _report: Reporter | None = None
+    _silent_ttl_s: Callable[[], float] = lambda: DEFAULT_TTL_S
+    #: Compares every list with what was approved, where something is pinned.
+    guard: Guard | None = field(default=None, init=False)
+    #: Lookups that the list at hand answered, and those that had to wait for a fetch.
+    hits: int = field(default=0, init=False)
+    misses: int = field(default=0, init=False)
     _listing: Listing | None = field(default=None, init=False)
     _flight: _Flight | None = field(default=None, init=False)
     _generation: int = field(default=0, init=False)
@@ -74,6 +92,10 @@ class Catalogue:
     def size(self) -> int | None:
         """Tools in the list at hand; ``None`` if there is none."""
         return None if self._listing is None else len(self._listing.tools)
+
+    def knows(self, name: str) -> bool:
+        """Whether the list at hand, fresh or not, has a tool of that name."""
+        return self._listing is not None and name in self._listing.tools
 
     def invalidate(self) -> None:
         """The server's tools changed: forget them, also those that are being fetched now."""
@@ -87,6 +109,7 @@ class Catalogue:
         """
         listing = self._listing
         if listing is not None and anyio.current_time() < listing.expires_at:
+            self._looked_up(hit=True)
             return listing
         return await self._join()
 
@@ -97,10 +120,13 @@ class Catalogue:
         ``ttlMs`` of 0 is still believed for :data:`DEFAULT_TTL_S`, unless it was invalidated.
 
         :raises UnknownTool: the server has no such tool, or it was rejected.
+        :raises ToolChanged: it is not as it was approved.
         """
         listing = self._listing
         if listing is None or anyio.current_time() - listing.fetched_at >= DEFAULT_TTL_S:
             listing = await self._join()
+        else:
+            self._looked_up(hit=True)
         found = listing.tools.get(name)
         if found is None and anyio.current_time() - listing.fetched_at >= REFRESH_MIN_S:
             listing = await self._join()
@@ -109,8 +135,12 @@ class Catalogue:
             raise self._unknown(name, listing)
         return found
 
-    def _unknown(self, name: str, listing: Listing) -> UnknownTool:
+    def _unknown(self, name: str, listing: Listing) -> UnknownTool | ToolChanged:
         """Which tools there are is not said here: policy may not let this caller see them."""
+        state = listing.withheld.get(name)
+        if state is not None:
+            message = f"{self._server}: tool {name!r} {_WITHHELD[state]}"
+            return ToolChanged(message, reason=f"tool_{state}", server=self._server)
         reason = listing.rejected.get(name)
         if reason is not None:
             message = f"{self._server}: tool {name!r} was rejected: {reason}"
@@ -118,7 +148,15 @@ class Catalogue:
             message = f"{self._server}: no tool {name!r}; names are exact"
         return UnknownTool(message, server=self._server)
 
+    def _looked_up(self, *, hit: bool) -> None:
+        self.hits += hit
+        self.misses += not hit
+        if self._report is not None:
+            event = CacheLookedUp(server=self._server, cache="tools", hit=hit)
+            self._report.emit(event)
+
     async def _join(self) -> Listing:
+        self._looked_up(hit=False)
         wanted = self._generation
         while (flight := self._flight) is not None and flight.generation < wanted:
             # One fetch at a time, however often the server says that its tools changed.
@@ -145,7 +183,8 @@ class Catalogue:
         flight.scope.cancel()
 
     async def _fly(self, flight: _Flight) -> None:
-        flight.scope.deadline = anyio.current_time() + LIST_TIMEOUT_S
+        began = anyio.current_time()
+        flight.scope.deadline = began + LIST_TIMEOUT_S
         try:
             with flight.scope:
                 flight.listing = await self._fetch_all(flight.scope.deadline)
@@ -160,12 +199,27 @@ class Catalogue:
             if self._flight is flight:
                 self._flight = None
             flight.done.set()
+            self._fetched(flight, anyio.current_time() - began)
+
+    def _fetched(self, flight: _Flight, seconds: float) -> None:
+        listing, error = flight.listing, flight.error
+        # Neither: nobody waits for it any more, so it was given up.
+        if self._report is not None and (listing is not None or error is not None):
+            self._report.emit(
+                ListFetched(
+                    server=self._server,
+                    method="tools/list",
+                    seconds=seconds,
+                    items=None if listing is None else len(listing.tools),
+                    error_type=None if error is None else type(error).__name__,
+                )
+            )
 
     async def _fetch_all(self, deadline: float) -> Listing:
         raw: list[Any] = []
         seen: set[str] = set()
         cursor: str | None = None
-        ttl_s, size_bytes = TTL_MAX_S, 0
+        ttl_s, size_bytes = TTL_S_MAX, 0
         for _ in range(PAGES_MAX):
             result = await self._fetch({} if cursor is None else {"cursor": cursor}, deadline)
             items, cursor = page_of(result, "tools")
@@ -176,7 +230,7 @@ class Catalogue:
                     limit_bytes=LIST_BYTES_MAX,
                 )
             raw.extend(items)
-            ttl_s = min(ttl_s, _ttl_of(result))
+            ttl_s = min(ttl_s, ttl_of(result.get("ttlMs"), self._silent_ttl_s()))
             if cursor is None or len(raw) > TOOLS_MAX:
                 break
             if cursor in seen:
@@ -184,17 +238,30 @@ class Catalogue:
             seen.add(cursor)
         if cursor is not None:
             raise ProtocolError(f"{self._server}: tools/list does not end")
-        return self._sort_out(raw, ttl_s)
+        return await self._sort_out(raw, ttl_s)
 
-    def _sort_out(self, raw: list[Any], ttl_s: float) -> Listing:
+    async def _sort_out(self, raw: list[Any], ttl_s: float) -> Listing:
         parsed = parse_tools(raw, over_http=self._over_http)
+        tools, withheld = parsed.tools, {}
+        if self.guard is not None:
+            withheld = dict(await self.guard(tools))
+            tools = {name: tool for name, tool in tools.items() if name not in withheld}
+            ttl_s = min(ttl_s, WITHHELD_TTL_S) if withheld else ttl_s
         now = anyio.current_time()
         return Listing(
-            tools=parsed.tools,
+            tools=tools,
             rejected={one.name: one.reason for one in parsed.rejected},
+            withheld=withheld,
             fetched_at=now,
             expires_at=now + ttl_s,
         )
+
+
+_WITHHELD: Mapping[PinState, str] = {
+    "changed": "has changed since it was approved",
+    "new": "was never approved",
+    "refused": "was refused by the operator",
+}
 
 
 @define(eq=False)
@@ -213,13 +280,3 @@ class _Flight:
         if self.error is None:
             return ClientClosed(f"{server}: the client was closed meanwhile", server=server)
         return copy.copy(self.error)
-
-
-def _ttl_of(result: Mapping[str, Any]) -> float:
-    """MCP 2026-07-28, "Caching": an integer of milliseconds; anything else is not believed."""
-    ttl_ms = result.get("ttlMs")
-    if ttl_ms is None:
-        return DEFAULT_TTL_S
-    if type(ttl_ms) is not int or ttl_ms < 0:
-        return 0.0
-    return min(ttl_ms / 1000, TTL_MAX_S)

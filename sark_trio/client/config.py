@@ -17,10 +17,24 @@ from typing import Any, TypeVar, final
 from attrs import field, frozen
 
 from sark_trio import jsontext
-from sark_trio.client.servers import Http, Registry, Server, Stdio, ToolRule, check_name
+from sark_trio.client.authorizing.settings import auth_of
+from sark_trio.client.config_gateway import GatewaySettings, read_gateway
+from sark_trio.client.config_pins import read_pins
+from sark_trio.client.config_remote import RemoteSettings, read_remote
+from sark_trio.client.pins import Pins
+from sark_trio.client.servers import (
+    Http,
+    Registry,
+    Server,
+    Stdio,
+    ToolRule,
+    at_url,
+    check_name,
+)
 from sark_trio.client.table import Table
 from sark_trio.errors import ConfigError
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit_files import FsyncMode
@@ -79,21 +93,6 @@ class IdentitySettings:
 
 @final
 @frozen(kw_only=True)
-class GatewaySettings:
-    """``[gateway]``: where ``sark serve`` listens, and whom it lets in.
-
-    ``keys`` holds, by the principal's name, an API key and the principal's roles.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    hosts: tuple[str, ...] = ()
-    origins: tuple[str, ...] = ()
-    keys: Mapping[str, tuple[str, tuple[str, ...]]] = field(factory=dict, repr=False)
-
-
-@final
-@frozen(kw_only=True)
 class Settings:
     """All that a configuration file says."""
 
@@ -104,7 +103,12 @@ class Settings:
     identity: IdentitySettings = IdentitySettings()
     timeout_s: float = 30.0
     grace_s: float = 5.0
-    gateway: GatewaySettings = GatewaySettings()
+    gateway: GatewaySettings = field(factory=GatewaySettings)
+    remote: RemoteSettings = field(factory=RemoteSettings)
+    #: Where agents run, by their ids.
+    agents: Mapping[str, str] = field(factory=dict)
+    #: Tools that were approved.
+    pins: Pins | None = None
 
 
 def load(path: Path | str, *, environ: Mapping[str, str] | None = None) -> Settings:
@@ -183,7 +187,8 @@ def _host_server(table: Table) -> Server:
         return _build(table, Stdio, command, cwd=cwd, env=env)
     for key in ("url", "serverUrl", "httpUrl"):
         if key in table.data:
-            return _build(table, Http, table.take(key, str), headers=table.mapping("headers"))
+            url = table.take(key, str)
+            return _build(table, at_url(url), url, headers=table.mapping("headers"))
     raise table.error("neither 'command' nor 'url'")
 
 
@@ -197,7 +202,10 @@ def _from_toml(root: Table, path: Path) -> Settings:
         identity=_identity(root.table("identity"), path),
         timeout_s=client.number("timeout_s", 30.0),
         grace_s=client.number("grace_s", 5.0),
-        gateway=_gateway(root.table("gateway")),
+        gateway=read_gateway(root.table("gateway")),
+        remote=read_remote(client),
+        agents=root.mapping("agents"),
+        pins=read_pins(root.table("pins"), path) if "pins" in root.data else None,
     )
     client.finish()
     root.finish()
@@ -211,6 +219,8 @@ def _server(table: Table, path: Path) -> Server:
         "tools": {name: _tool(one) for name, one in table.tables("tools").items()},
         "timeout_s": table.number("timeout_s"),
         "protocol_version": table.take("protocol_version", str, None),
+        "cache_public": table.take("cache_public", bool, default=False),
+        "pins": table.take("pins", str, None),
         "breaker": _options(table, "breaker", BreakerOptions),
         "retry": _options(table, "retry", RetryConfig),
     }
@@ -218,17 +228,24 @@ def _server(table: Table, path: Path) -> Server:
         raise table.error("needs exactly one of 'url', 'command' and 'registry'")
     tls = _tls(table.table("tls"), path) if "tls" in table.data else None
     server: Server
+    own: dict[str, Any]
     if "url" in table.data:
-        url, headers = table.take("url", str), table.mapping("headers")
-        server = _build(table, Http, url, headers=headers, tls=tls, **common)
+        url = table.take("url", str)
+        own = {"headers": table.mapping("headers"), "tls": tls}
+        own["addresses"] = table.take("addresses", str, "any")
+        if "auth" in table.data and at_url(url) is Http:
+            own["auth"] = auth_of(table.table("auth"), path, tls)
+        server = _build(table, at_url(url), url, **own, **common)
     elif "registry" in table.data:
         url, name = table.take("registry", str), table.take("server", str)
         key = table.take("api_key", str, None)
-        server = _build(table, Registry, url, name, api_key=key, tls=tls, **common)
+        own = {"tls": tls, "addresses": table.take("addresses", str, "any")}
+        server = _build(table, Registry, url, name, api_key=key, **own, **common)
     else:
         command, cwd = table.strings("command"), table.take("cwd", str, None)
         where = None if cwd is None else path.parent / cwd
-        server = _build(table, Stdio, command, cwd=where, env=table.mapping("env"), **common)
+        own = {"env": table.mapping("env"), "limits": _options(table, "limits", ResourceLimits)}
+        server = _build(table, Stdio, command, cwd=where, **own, **common)
     table.finish()
     return server
 
@@ -241,6 +258,7 @@ def _tool(table: Table) -> ToolRule:
         sensitive_params=table.strings("sensitive_params", ()),
         replay_safe=table.take("replay_safe", bool, None),
         timeout_s=table.number("timeout_s"),
+        cache_ttl_s=table.number("cache_ttl_s"),
     )
     table.finish()
     return rule
@@ -305,26 +323,6 @@ def _identity(table: Table, path: Path) -> IdentitySettings:
     )
     table.finish()
     return settings
-
-
-def _gateway(table: Table) -> GatewaySettings:
-    settings = GatewaySettings(
-        host=table.take("host", str, "127.0.0.1"),
-        port=table.take("port", int, 8080),
-        hosts=table.strings("hosts", ()),
-        origins=table.strings("origins", ()),
-        keys={name: _key(one) for name, one in table.tables("keys").items()},
-    )
-    if not 0 <= settings.port <= 65_535:
-        raise table.error(f"{settings.port} is no port", "port")
-    table.finish()
-    return settings
-
-
-def _key(table: Table) -> tuple[str, tuple[str, ...]]:
-    key = table.take("key", str), table.strings("roles", ())
-    table.finish()
-    return key
 
 
 def _build(table: Table, kind: type[_Made], *args: Any, **options: Any) -> _Made:

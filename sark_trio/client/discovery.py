@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import anyio
 
-from sark_trio.client.listing import ToolInfo, ToolListing, tool_info
+from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing, tool_info
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import CallTimeout, GatewayError
 from sark_trio.governance.pipeline import Governor
 from sark_trio.governance.principal import Principal
-from sark_trio.governance.query import DISCOVER, Query
+from sark_trio.governance.query import DISCOVER, LIST_SERVERS, Query
 
-__all__ = ["tools_of", "tools_of_all"]
+__all__ = ["servers_seen_by", "tools_of", "tools_of_all", "tools_seen_by"]
 
 
 async def tools_of(
@@ -23,20 +23,60 @@ async def tools_of(
 
     :raises GatewayError: the server could not be asked, or the policy could not decide.
     """
-    listing = await upstream.catalogue.listing()
-    infos = {name: tool_info(upstream, tool) for name, tool in listing.tools.items()}
+    if governor.blocks.covering(upstream.name, None, principal.id) is not None:
+        return ()
+    upstream.users += 1
+    try:
+        listing = await upstream.catalogue.listing()
+    finally:
+        upstream.users -= 1
+    infos = [tool_info(upstream, tool) for tool in listing.tools.values()]
+    return await tools_seen_by(principal, infos, governor)
+
+
+async def tools_seen_by(
+    principal: Principal, infos: Iterable[ToolInfo], governor: Governor
+) -> tuple[ToolInfo, ...]:
+    """Those of *infos* that policy lets *principal* see.
+
+    :raises PolicyUnavailable: it could not decide about one of them.
+    """
+    named = {(info.server_name, info.tool_name): info for info in infos}
     queries = [
         Query(
             principal=principal,
             action=DISCOVER,
-            server=upstream.name,
-            tool=name,
+            server=server,
+            tool=tool,
             sensitivity=info.sensitivity_level,
         )
-        for name, info in infos.items()
+        for (server, tool), info in named.items()
     ]
     allowed = await governor.filter_list(anyio.current_time(), queries)
-    return tuple(infos[query.tool] for query in allowed if query.tool is not None)
+    return tuple(named[query.server or "", query.tool or ""] for query in allowed)
+
+
+async def servers_seen_by(
+    principal: Principal | None, infos: Iterable[ServerInfo], governor: Governor
+) -> tuple[ServerInfo, ...]:
+    """Those of *infos* that policy lets *principal* see; ``None``: nobody asks, so all.
+
+    :raises PolicyUnavailable: it could not decide about one of them.
+    """
+    if principal is None:
+        return tuple(infos)
+    named = {info.server_name: info for info in infos}
+    queries = [
+        Query(
+            principal=principal,
+            action=LIST_SERVERS,
+            server=name,
+            sensitivity=info.sensitivity_level,
+        )
+        for name, info in named.items()
+    ]
+    allowed = await governor.filter_list(anyio.current_time(), queries)
+    return tuple(named[query.server or ""] for query in allowed)
 
 
 async def tools_of_all(

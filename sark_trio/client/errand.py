@@ -8,7 +8,7 @@ from typing import Any, Protocol, final
 import anyio
 from attrs import define, field
 
-from sark_trio.errors import GatewayError
+from sark_trio.errors import GatewayError, ProtocolError
 from sark_trio.machines.budget import RetryBudget
 from sark_trio.machines.deadline import Deadline
 from sark_trio.machines.retry import GiveUp, RetryConfig, RetryMachine, Safety, classify, surface
@@ -38,7 +38,7 @@ class Errand:
     :param deadline: of all attempts; whoever sets it also cancels.
     """
 
-    attempt: Callable[[Outgoing, Watcher], Awaitable[dict[str, Any]]]
+    attempt: Callable[[Outgoing, Watcher], Awaitable[object]]
     retry: RetryConfig
     budget: RetryBudget
     jitter: Callable[[], float]
@@ -55,12 +55,20 @@ class Errand:
         :raises GatewayError: the last real error.
         """
         outgoing = Outgoing(
-            method=method, params=params, replay_safe=True, may_resend=self._may_resend
+            method=method,
+            params=params,
+            timed_out=self.timed_out,
+            replay_safe=True,
+            may_resend=self._may_resend,
         )
         self.budget.on_first(anyio.current_time())
         while True:
             try:
-                return await self.attempt(outgoing, self)
+                answer = await self.attempt(outgoing, self)
+                if isinstance(answer, dict):
+                    return answer
+                # Only a call may be answered so (2026-07-28, "Supported Requests").
+                raise ProtocolError(f"{method}: answered with a question", delivery="answered")
             except GatewayError as exc:
                 now, failure = anyio.current_time(), classify(exc)
             step = self._machine.on_failure(now, failure, self.jitter(), self.budget)

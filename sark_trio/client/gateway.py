@@ -17,68 +17,126 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, final
+from typing import Final, Self, final
 
 import anyio
 from anyio.abc import TaskStatus
-from attrs import evolve, frozen
+from attrs import frozen
 
-from sark_trio.client.call import TIMEOUT_MAX_S
 from sark_trio.client.caller import Caller, request_ids
+from sark_trio.client.chapters.agents import Agents
+from sark_trio.client.chapters.checks import Checks
+from sark_trio.client.chapters.events import Events, event_streams
+from sark_trio.client.chapters.forwarding import Forwarding
+from sark_trio.client.chapters.local import Local
+from sark_trio.client.chapters.operations import Operations
+from sark_trio.client.chapters.pinning import Pinning
+from sark_trio.client.chapters.prompts import Prompts
+from sark_trio.client.chapters.resources import Resources
 from sark_trio.client.chapters.servers import Servers
+from sark_trio.client.chapters.subscriptions import Subscriptions
+from sark_trio.client.chapters.tasks import Tasks
 from sark_trio.client.chapters.tools import Tools
 from sark_trio.client.engine import Engine, State
-from sark_trio.client.identity import JwksUrl
+from sark_trio.client.handlers import Handlers
+from sark_trio.client.held import HeldCalls
 from sark_trio.client.lifetime import Lifetime
-from sark_trio.client.servers import Server, as_server
-from sark_trio.client.upstream import Upstream, UpstreamStatistics
-from sark_trio.errors import ConfigError
+from sark_trio.client.modes import TransportMode
+from sark_trio.client.pins import Pins, keeper_of
+from sark_trio.client.servers import Server
+from sark_trio.client.upstream import UpstreamStatistics
+from sark_trio.client.wiring import (
+    ErrorHandling,
+    cache_of,
+    check_times,
+    emitter_to,
+    link_to,
+    ready,
+    servers_of,
+    with_keys,
+)
+from sark_trio.errors import ConfigError, Denied
 from sark_trio.governance.jwt import TokenVerifier
-from sark_trio.governance.opa import Opa
 from sark_trio.governance.pipeline import Governor, Policy
 from sark_trio.governance.principal import Principal
-from sark_trio.governance.rego import Rego
+from sark_trio.machines.caching import CacheOptions, CacheStatistics
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.retry import RetryConfig
+from sark_trio.mcp.messages import Notification
 from sark_trio.net.exchange import Exchange
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit import AuditLog, AuditStatistics
+from sark_trio.telemetry.events import TokenChecked, word
+from sark_trio.telemetry.hooks import Hook, HookStatistics
 
 __all__ = ["ClientStatistics", "GatewayClient"]
+
+#: What is kept where nobody says otherwise.
+CACHE: Final = CacheOptions()
 
 
 @final
 @frozen(kw_only=True)
 class ClientStatistics:
-    """A snapshot of the whole client."""
+    """A snapshot of the whole client. Of the gateway's servers those are in it that are in use."""
 
     state: State
     running_calls: int
     servers: Mapping[str, UpstreamStatistics]
     audit: AuditStatistics
+    cache: CacheStatistics
+    hooks: tuple[HookStatistics, ...] = ()
 
 
 @final
-class GatewayClient(Servers, Tools):
+class GatewayClient(
+    Agents,
+    Checks,
+    Events,
+    Forwarding,
+    Local,
+    Operations,
+    Pinning,
+    Prompts,
+    Resources,
+    Servers,
+    Subscriptions,
+    Tasks,
+    Tools,
+):
     """A governed client of any number of MCP servers.
 
     :param servers: by name: a :class:`Http` or :class:`Stdio`, a URL, or a command as a list.
     :param policy: who decides: :class:`Rego`, :class:`Opa`, an engine of your own;
         ``None`` denies every call.
     :param audit: the log, or the directory that it is kept in.
+    :param gateway_url: base URL of a gateway whose servers can be called by name without being
+        configured here; a name that is configured here is ours.
+    :param api_key: our key for the gateway (``X-API-Key``); it goes to its exact origin.
+    :param transport_mode: what servers may be reached over; what it forbids is refused.
+    :param max_connections: connections to the gateway at once.
     :param principal: who calls when a call does not say; default: anonymous.
     :param identity: checks tokens for :meth:`authenticate`.
-    :param tls: whom to trust where policy and keys come from; servers have their own.
+    :param tls: whom to trust where policy and keys come from, and the gateway; servers have
+        their own.
     :param timeout_s: deadline of a call, retries included; default 30, at most 300.
     :param grace_s: time that running calls get when the client closes; default 5.
     :param breaker: circuit breaker of servers that have none of their own.
     :param retry: retry schedule of servers that have none of their own.
+    :param enable_error_handling: without it a call is one attempt, and no breaker refuses it;
+        deadlines, policy and audit stay.
+    :param cache: limits of the cache of lists and reads; ``None`` keeps nothing.
+    :param hooks: told what happens, as it happens: see :mod:`sark_trio.telemetry.hooks`.
+    :param handlers: what the application does when a server asks: elicitation, sampling, roots.
+    :param agents: where agents run (their environment), by their ids, for
+        :meth:`authorize_a2a`; no caller's word on it counts.
+    :param pins: the file of tools that were approved, or :class:`~sark_trio.Pins`: a tool that
+        changes is neither listed nor called until it is approved. ``None`` compares nothing.
     :param jitter: draws from [0, 1); a test hands in its own.
     :raises ConfigError: an option that cannot be; nothing has been started then.
     """
@@ -89,6 +147,10 @@ class GatewayClient(Servers, Tools):
         servers: Mapping[str, Server | str | Sequence[str]] | None = None,
         policy: Policy = None,
         audit: AuditLog | Path | str,
+        gateway_url: str | None = None,
+        api_key: str | None = None,
+        transport_mode: TransportMode | str = TransportMode.AUTO,
+        max_connections: int = 50,
         principal: Principal | None = None,
         identity: TokenVerifier | None = None,
         tls: TLSOptions | None = None,
@@ -96,40 +158,58 @@ class GatewayClient(Servers, Tools):
         grace_s: float = 5.0,
         breaker: BreakerOptions | None = None,
         retry: RetryConfig | None = None,
+        enable_error_handling: bool = True,
+        cache: CacheOptions | None = CACHE,
+        hooks: Iterable[Hook] = (),
+        handlers: Handlers | None = None,
+        agents: Mapping[str, str] | None = None,
+        pins: Pins | Path | str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        if not 0 < timeout_s <= TIMEOUT_MAX_S:
-            raise ConfigError(f"{timeout_s!r} is not in (0, {TIMEOUT_MAX_S:g}]", source="timeout_s")
-        if not 0 <= grace_s < float("inf"):
-            raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
+        check_times(timeout_s, grace_s)
         self._principal = principal or Principal.anonymous()
         errands = ConnectionPool(backend=AnyIOBackend(), tls=tls)
-        exchange = Exchange(errands)
-        if identity is not None and isinstance(identity.keys, JwksUrl):
-            identity = evolve(identity, keys=identity.keys.bind(exchange))
-        self._identity = identity
+        self._exchange = exchange = Exchange(errands)
+        self._agents = dict(agents or {})
+        self._identity = with_keys(identity, exchange)
+        self._gateway = link_to(
+            gateway_url, api_key, mode=transport_mode, max_connections=max_connections, tls=tls
+        )
         self._audit = audit if isinstance(audit, AuditLog) else AuditLog(audit)
+        self._emitter = emitter_to(hooks, self._audit)
+        self._pins = keeper_of(pins, self._audit.event_nowait)
+        self._handling = handling = ErrorHandling(
+            enabled=enable_error_handling,
+            breaker=breaker or BreakerOptions(),
+            retry=retry or RetryConfig(),
+            jitter=jitter,
+            emitter=self._emitter,
+            mode=self._gateway.mode,
+            on_notice=self._on_notice,
+            handlers=handlers or Handlers(),
+            pins=self._pins,
+        )
         self._caller = Caller(
-            governor=Governor(policy=_ready(policy, exchange)),
+            governor=Governor(policy=ready(policy, exchange)),
             audit=self._audit,
             timeout_s=timeout_s,
             jitter=jitter,
             new_id=request_ids(),
+            emitter=self._emitter,
         )
         self._engine = Engine(
             audit=self._audit,
             errands=errands,
             caller=self._caller,
             grace_s=grace_s,
-            make=partial(
-                _make,
-                breaker=breaker or BreakerOptions(),
-                retry=retry or RetryConfig(),
-                jitter=jitter,
-            ),
+            gateway=self._gateway,
+            make=handling.upstream,
         )
-        for name, server in (servers or {}).items():
-            self._engine.put(name, server)
+        self._cache = self._caller.cache = cache_of(cache, self._engine, self._caller, handling)
+        self._engine.offered = servers_of(self._gateway, self._engine, self._cache, handling)
+        self._events = event_streams(self._gateway, self._engine.open_tasks, jitter, self._emitter)
+        self._engine.put(servers or {})
+        self._held = HeldCalls()
         self._lifetime = Lifetime(self._engine.run, self._engine.close)
 
     # -- life ---------------------------------------------------------------------------------
@@ -173,34 +253,29 @@ class GatewayClient(Servers, Tools):
             raise ConfigError(
                 "tokens cannot be checked: give the client identity=TokenVerifier(...)"
             )
-        return await self._identity.verify(token, time.time())
+        try:
+            principal = await self._identity.verify(token, time.time())
+        except Denied as exc:
+            self._checked(exc)
+            raise
+        self._checked(None)
+        return principal
+
+    def _on_notice(self, server: str, notice: Notification) -> None:
+        self._cache.on_notice(server, notice)
+
+    def _checked(self, refusal: Denied | None) -> None:
+        if self._emitter is not None:
+            reason = None if refusal is None else word(refusal.reason)
+            self._emitter.emit(TokenChecked(ok=refusal is None, reason=reason))
 
     def statistics(self) -> ClientStatistics:
         """A snapshot of the whole client."""
         return ClientStatistics(
             state=self._engine.state,
             running_calls=self._caller.running,
-            servers={name: one.statistics() for name, one in self._engine.upstreams.items()},
+            servers={name: one.statistics() for name, one in self._engine.all_upstreams().items()},
             audit=self._audit.statistics(),
+            cache=self._cache.statistics(),
+            hooks=() if self._emitter is None else self._emitter.statistics(),
         )
-
-
-def _ready(policy: Policy, exchange: Exchange) -> Policy:
-    """*policy* with what it needs of us: its files read, a way to its server."""
-    if isinstance(policy, Opa) and policy.exchange is None:
-        return policy.bind(exchange)
-    if isinstance(policy, Rego):
-        return policy.load(lambda name: Path(name).read_bytes())
-    return policy
-
-
-def _make(
-    name: str,
-    server: Server | str | Sequence[str],
-    *,
-    breaker: BreakerOptions,
-    retry: RetryConfig,
-    jitter: Callable[[], float],
-) -> Upstream:
-    known = as_server(server, source=f"servers.{name}")
-    return Upstream.of(name, known, breaker=breaker, retry=retry, jitter=jitter)

@@ -24,6 +24,7 @@ __all__ = [
     "ServerHealth",
     "probe_all",
     "process_health",
+    "switched_off",
 ]
 
 #: Characters of an error that a report holds: a sentence, and no page.
@@ -135,6 +136,11 @@ async def probe_all(
         for upstream in upstreams:
             probing.start_soon(probe, upstream)
     return {upstream: found[upstream] for upstream in upstreams}
+
+
+def switched_off(upstream: Upstream) -> ServerHealth:
+    """Of a server that the operator has blocked: it is not asked."""
+    return ServerHealth(status="unknown", transport=upstream.kind, error="blocked by the operator")
 
 
 async def _probe(upstream: Upstream, timeout_s: float) -> ServerHealth:

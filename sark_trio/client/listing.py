@@ -42,10 +42,12 @@ class ToolInfo:
 @final
 @frozen(kw_only=True)
 class ServerInfo:
-    """One configured server.
+    """One server: configured here, or the gateway's.
 
-    :param health_status: what the breaker last saw; ``unknown`` before the first call.
+    :param health_status: what the breaker last saw, ``unknown`` before the first call; of a
+        server of the gateway's, what the gateway says.
     :param tools_count: tools in the list that is at hand; ``None`` if none was fetched.
+    :param stale: what the gateway said some time ago: it could not be asked now.
     """
 
     server_name: str
@@ -55,6 +57,7 @@ class ServerInfo:
     health_status: Health
     protocol_version: str | None
     tools_count: int | None
+    stale: bool = False
 
 
 @final
@@ -63,10 +66,14 @@ class ToolListing:
     """Tools of several servers, and the servers that could not be asked.
 
     Iterates over its tools. One dead server costs its own tools, never the list.
+
+    :param failures: by the server's name; the gateway's own by its URL.
+    :param stale: the gateway's tools are what it said some time ago: it could not be asked now.
     """
 
     tools: tuple[ToolInfo, ...]
     failures: Mapping[str, GatewayError] = field(factory=dict)
+    stale: bool = False
 
     def __iter__(self) -> Iterator[ToolInfo]:
         return iter(self.tools)

@@ -198,6 +198,10 @@ class _Errand:
 
     def admitted(self) -> None:
         """The breaker let it out. (``Watcher``)"""
+        server, who = self.upstream.name, self.asked.principal.id
+        block = self.caller.governor.blocks.covering(server, None, who)
+        if block is not None:  # since it was decided
+            raise block.denial()
         self.attempts, self.phase = 1, "connect"
 
     def timed_out(self) -> bool:

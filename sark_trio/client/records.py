@@ -8,7 +8,8 @@ from typing import Any, final
 import anyio
 from attrs import define
 
-from sark_trio.errors import Delivery, Denied, GatewayError, Refused
+from sark_trio.errors import AuditUnavailable, Delivery, Denied, GatewayError, Refused
+from sark_trio.governance.audit_chain import Fault
 from sark_trio.governance.audit_record import AuditedCall, Outcome, OutcomeKind
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.principal import Principal
@@ -32,9 +33,10 @@ class Records:
     log: AuditLog
     request_id: str
     server: str
-    tool: str
+    tool: str | None
     principal: Principal
     began: float
+    method: str = "tools/call"
 
     async def intent(self, verdict: Verdict) -> None:
         """The call is about to be made; returns when that is durable.
@@ -53,6 +55,14 @@ class Records:
         reason = f"{error.reason}: {words}" if words else error.reason
         self.log.denied_nowait(self._call(verdict), reason)
 
+    def served(self, verdict: Verdict) -> None:
+        """The call was answered from the cache: this is its only record.
+
+        :raises AuditUnavailable: it cannot be recorded: do not answer.
+        """
+        if isinstance(self.log.served_nowait(self._call(verdict), "cache"), Fault):
+            raise AuditUnavailable("the answer from the cache cannot be recorded")
+
     def attempt(self, number: int, reason: str) -> None:
         """A sending after the first; the intent stands for that one."""
         self.log.attempt_nowait(self.request_id, number, reason)
@@ -60,6 +70,10 @@ class Records:
     def result(self, *, is_error: bool, attempts: int, redactions: int) -> None:
         """The server answered."""
         self._outcome("error" if is_error else "ok", "answered", attempts, redactions=redactions)
+
+    def told(self) -> None:
+        """A notification is on its way; nothing will ever say that it arrived."""
+        self._outcome("ok", "unknown", 1)
 
     def failure(self, error: GatewayError, attempts: int) -> None:
         """The call ended with *error*."""
@@ -97,7 +111,8 @@ class Records:
             facts = {
                 "decision_id": verdict.decision_id,
                 "policy_revision": verdict.revision,
-                "args_digest": verdict.digest or None,
+                # Keyed: whoever reads the log could guess a PIN from a plain hash (laws, 2.7).
+                "args_digest": self.log.reference(verdict.digest) if verdict.digest else None,
                 # Of a denied call: what was asked for, without what is secret in any case.
                 "args": verdict.arguments if verdict.allow else verdict.query.arguments,
                 "erased": verdict.removed,
@@ -107,6 +122,7 @@ class Records:
             request_id=self.request_id,
             server=self.server,
             tool=self.tool,
+            method=self.method,
             principal_id=self.principal.id,
             principal_kind=self.principal.kind,
             **facts,

@@ -16,7 +16,9 @@ from typing import Any, TypeVar, TypeVarTuple, final
 import anyio
 from attrs import define, field
 
-from sark_trio.errors import CallTimeout, CircuitOpen, GatewayError, TransportError
+from sark_trio.client.metrics import breaker_metrics, retry_metrics
+from sark_trio.client.refusals import circuit_open
+from sark_trio.errors import CallTimeout, GatewayError, TransportError
 from sark_trio.machines.breaker import Breaker
 from sark_trio.machines.budget import RetryBudget
 from sark_trio.machines.circuit import (
@@ -165,7 +167,7 @@ class CircuitBreaker:
         began = anyio.current_time()
         admitted = self._machine.acquire(began)
         if isinstance(admitted, Reject):
-            raise self._refusal(admitted)
+            raise circuit_open(admitted, self.name)
         outcome = Outcome.NEUTRAL
         try:
             result = await attempt()
@@ -196,17 +198,8 @@ class CircuitBreaker:
         Refused calls are no calls and dilute no rate; ``last_failure_time`` is in seconds
         since the epoch.
         """
-        counted = self.statistics()
-        judged = counted.successes + counted.failures
         return {
-            "state": counted.state.value,
-            "failure_count": counted.failures_in_row,
-            "success_count": counted.probe_successes,
-            "total_calls": counted.admitted,
-            "total_failures": counted.failures,
-            "total_successes": counted.successes,
-            "failure_rate": counted.failures / judged if judged else 0.0,
-            "state_changes": counted.generation,
+            **breaker_metrics(self.statistics()),
             "last_failure_time": self._last_failure_time,
         }
 
@@ -222,16 +215,6 @@ class CircuitBreaker:
         self._last_failure_time = time.time()
         return Outcome.FAILURE
 
-    def _refusal(self, rejected: Reject) -> CircuitOpen:
-        wait = rejected.retry_after_s
-        when = "" if wait is None else f"; try again in {wait:.1f} s"
-        what = f"{self.name}: the" if self.name else "the"
-        return CircuitOpen(
-            f"{what} circuit breaker refuses ({rejected.reason}){when}",
-            reason=rejected.reason,
-            retry_after_s=wait,
-        )
-
 
 @final
 @define(eq=False)
@@ -241,6 +224,8 @@ class GatewayErrorHandler:
     :param breaker: options of the breaker.
     :param retry: attempts and delays.
     :param timeout_s: deadline of a call, retries and waits included.
+
+    Deadline and schedule can be given for one call alone.
     """
 
     breaker: BreakerOptions = field(factory=BreakerOptions)
@@ -259,10 +244,12 @@ class GatewayErrorHandler:
         func: Callable[[*_Arguments], Awaitable[_Result]],
         *args: *_Arguments,
         timeout_s: float | None = None,
+        retry: RetryConfig | None = None,
     ) -> _Result:
         """``await func(*args)`` with deadline, retries and breaker.
 
         :param timeout_s: instead of the handler's own; 0 means at once.
+        :param retry: instead of the handler's own.
         :raises CallTimeout: the deadline passed.
         :raises CircuitOpen: the breaker refused the first attempt.
         """
@@ -273,7 +260,7 @@ class GatewayErrorHandler:
                 self.circuit.guard,
                 partial(func, *args),
                 lambda: anyio.current_time() >= deadline,
-                config=self.retry,
+                config=retry or self.retry,
                 deadline=deadline,
                 budget=self._budget,
                 jitter=self.jitter,
@@ -284,11 +271,7 @@ class GatewayErrorHandler:
         """Breaker, schedule and deadline under the original system's names."""
         return {
             "circuit_breaker": self.circuit.metrics(),
-            "retry_config": {
-                "max_attempts": self.retry.max_attempts,
-                "initial_delay": self.retry.initial_delay,
-                "max_delay": self.retry.max_delay,
-            },
+            "retry_config": retry_metrics(self.retry),
             "default_timeout": self.timeout_s,
         }
 

@@ -8,14 +8,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, final
 
+import httpcore
 from attrs import field, frozen
 
+from sark_trio.client.authorizing.options import Auth
+from sark_trio.client.pins import PinMode, check_mode
+from sark_trio.client.reach import Addresses, check_addresses
 from sark_trio.errors import ConfigError
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
+from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.tls import TLSOptions
 
 __all__ = [
+    "Directory",
     "Http",
     "Memory",
     "Registry",
@@ -23,7 +30,9 @@ __all__ = [
     "Server",
     "Stdio",
     "ToolRule",
+    "WebSocket",
     "as_server",
+    "at_url",
     "check_name",
 ]
 
@@ -39,6 +48,18 @@ def _frozen_map(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 def _strings(value: Sequence[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _shown_url(url: str) -> str:
+    """Without query and user, where a secret may stand."""
+    scheme, found, rest = url.partition("://")
+    place, slash, path = rest.partition("?")[0].partition("/")
+    return repr(f"{scheme}{found}{place.rpartition('@')[2]}{slash}{path}")
+
+
+def _shown_command(command: tuple[str, ...]) -> str:
+    """Without arguments, which may hold a secret."""
+    return repr(command) if len(command) < 2 else f"({command[0]!r}, ...)"
 
 
 def _one_of(_: Any, attribute: Any, value: str) -> None:
@@ -62,6 +83,9 @@ class ToolRule:
     :param replay_safe: whether a call may be sent again when its outcome is unknown;
         ``None`` leaves that to the server's annotations, if the server is trusted.
     :param timeout_s: deadline of one call; ``None`` takes the server's.
+    :param cache_ttl_s: seconds for which an answer may be given again to the same principal for
+        the same arguments, each time after policy has decided. Only of a tool that says it
+        reads only (``readOnlyHint``), on a server that is trusted.
     """
 
     sensitivity: Sensitivity | None = field(
@@ -70,6 +94,7 @@ class ToolRule:
     sensitive_params: tuple[str, ...] = field(default=(), converter=_strings)
     replay_safe: bool | None = None
     timeout_s: float | None = field(default=None, validator=_positive)
+    cache_ttl_s: float | None = field(default=None, validator=_positive)
 
 
 @frozen(kw_only=True)
@@ -84,6 +109,10 @@ class Server:
     :param breaker: circuit breaker of this server; ``None`` takes the client's.
     :param retry: retry schedule of this server; ``None`` takes the client's.
     :param protocol_version: speak this MCP revision only; ``None`` negotiates.
+    :param cache_public: believe the server where it says that an answer is the same for everybody
+        (``cacheScope: public``), and keep one for all principals.
+    :param pins: what becomes of its tools that are not as they were approved: ``off``, ``warn``
+        or ``refuse``; ``None`` takes what the client's :class:`~sark_trio.Pins` say.
     """
 
     trusted: bool = False
@@ -93,6 +122,8 @@ class Server:
     breaker: BreakerOptions | None = None
     retry: RetryConfig | None = None
     protocol_version: str | None = None
+    cache_public: bool = False
+    pins: PinMode | None = field(default=None, validator=check_mode)
 
     @property
     def address(self) -> str:
@@ -107,16 +138,54 @@ class Server:
 @final
 @frozen(kw_only=True)
 class Http(Server):
-    """A server behind a URL: Streamable HTTP, any revision.
+    """A server behind a URL: Streamable HTTP, any revision, or the HTTP+SSE of before.
+
+    Servers of 2024-11-05 are found out by what they answer; ``protocol_version="2024-11-05"``
+    goes to them at once.
 
     :param url: the MCP endpoint, such as ``https://db.example/mcp``.
     :param headers: sent with every request, to exactly this origin; values are secrets.
     :param tls: certificates to trust and to show; ``None`` uses the system's.
+    :param network: where connections come from, such as a proxy's; any backend of httpcore's.
+        ``None`` uses sockets.
+    :param auth: how its access tokens are got, such as by :class:`sark_trio.OAuth`; ``None``
+        sends *headers* and nothing else.
+    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
+        ``https``, and every address that it leads to public. ``any``: the operator's own word.
     """
 
-    url: str = field(kw_only=False)
+    url: str = field(kw_only=False, repr=_shown_url)
     headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
     tls: TLSOptions | None = None
+    network: httpcore.AsyncNetworkBackend | None = field(default=None, repr=False)
+    auth: Auth | None = None
+    addresses: Addresses = field(default="any", validator=check_addresses)
+
+    @property
+    def address(self) -> str:
+        """The URL without its query, where a secret may stand."""
+        return self.url.partition("?")[0]
+
+
+@final
+@frozen(kw_only=True)
+class WebSocket(Server):
+    """A server on a WebSocket (subprotocol ``mcp``). Needs the extra ``websocket``.
+
+    :param url: such as ``wss://db.example/mcp``.
+    :param headers: sent when connecting, to exactly this origin; values are secrets.
+    :param tls: certificates to trust and to show; ``None`` uses the system's.
+    :param network: where connections come from, such as a proxy's; any backend of httpcore's.
+        ``None`` uses sockets.
+    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
+        ``https``, and every address that it leads to public. ``any``: the operator's own word.
+    """
+
+    url: str = field(kw_only=False, repr=_shown_url)
+    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
+    tls: TLSOptions | None = None
+    network: httpcore.AsyncNetworkBackend | None = field(default=None, repr=False)
+    addresses: Addresses = field(default="any", validator=check_addresses)
 
     @property
     def address(self) -> str:
@@ -132,11 +201,13 @@ class Stdio(Server):
     :param command: program and arguments; never a shell line.
     :param cwd: its working directory; ``None`` is ours.
     :param env: variables added to the few that are handed on; values are secrets.
+    :param limits: what its processes may use of the machine (Linux); ``None``: what we may.
     """
 
-    command: tuple[str, ...] = field(kw_only=False, converter=_strings)
+    command: tuple[str, ...] = field(kw_only=False, converter=_strings, repr=_shown_command)
     cwd: Path | str | None = None
     env: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
+    limits: ResourceLimits | None = None
 
     @property
     def address(self) -> str:
@@ -160,17 +231,42 @@ class Registry(Server):
     :param server: the server's name there.
     :param api_key: our key for the registry (``X-API-Key``); it goes to exactly this origin.
     :param tls: certificates to trust and to show; ``None`` uses the system's.
+    :param pool: connections to share with others; somebody else runs them, and *tls* is theirs.
+    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
+        ``https``, and every address that it leads to public. ``any``: the operator's own word.
     """
 
-    url: str = field(kw_only=False)
+    url: str = field(kw_only=False, repr=_shown_url)
     server: str = field(kw_only=False)
     api_key: str | None = field(default=None, repr=False)
     tls: TLSOptions | None = None
+    pool: ConnectionPool | None = field(default=None, repr=False, eq=False)
+    addresses: Addresses = field(default="any", validator=check_addresses)
 
     @property
     def address(self) -> str:
         """Where the registry is, and the name that it knows."""
         return f"{self.url.partition('?')[0]} {self.server}"
+
+
+@final
+@frozen(kw_only=True)
+class Directory(Server):
+    """A registry itself: what it lists, and how it is. No tool can be called through it.
+
+    :param url: the registry's base URL.
+    :param api_key: our key for the registry.
+    :param pool: connections that lead there; somebody else runs them.
+    """
+
+    url: str = field(kw_only=False, repr=_shown_url)
+    api_key: str | None = field(default=None, repr=False)
+    pool: ConnectionPool = field(repr=False, eq=False)
+
+    @property
+    def address(self) -> str:
+        """Where the registry is."""
+        return self.url.partition("?")[0]
 
 
 @final
@@ -196,18 +292,26 @@ _NO_RULE = ToolRule()
 def as_server(value: Server | str | Sequence[str], *, source: str | None = None) -> Server:
     """The server that *value* stands for: itself, a URL, or a command as a list.
 
-    :raises ConfigError: a string that is no URL.
+    :raises ConfigError: none of these, or a string that is no URL.
     """
     if isinstance(value, Server):
         return value
     if not isinstance(value, str):
+        if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+            raise ConfigError(f"{value!r} is no Server, URL or list of strings", source=source)
         return Stdio(value)
-    if value.startswith(("http://", "https://")):
-        return Http(value)
+    if value.startswith(("http://", "https://", "ws://", "wss://")):
+        return at_url(value)(value)
     raise ConfigError(
-        f"{value!r} is no http:// or https:// URL; give a command as a list of strings",
+        f"{value!r} is no http://, https://, ws:// or wss:// URL; "
+        "give a command as a list of strings",
         source=source,
     )
+
+
+def at_url(url: str) -> type[Http | WebSocket]:
+    """What is at *url*, as its scheme says."""
+    return WebSocket if url.startswith(("ws:", "wss:")) else Http
 
 
 def check_name(name: str) -> str:

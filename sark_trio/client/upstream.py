@@ -1,6 +1,6 @@
 """One server: its machines, its transport, and the task group that the transport lives in.
 
-The only file of the package that makes a transport. What goes wrong in here stays in here: a
+The only file of the package that uses a transport. What goes wrong in here stays in here: a
 transport that crashes takes its own task group with it, and no other server's.
 """
 
@@ -8,23 +8,29 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Coroutine, Mapping
-from importlib.metadata import version
+from functools import partial
 from typing import Any, Literal, final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
 from attrs import define, field, frozen
 
+from sark_trio.client.announcing import ServerSignals
 from sark_trio.client.catalogue import Catalogue
+from sark_trio.client.ears import Ear, Ears
 from sark_trio.client.errand import Errand, Watcher
+from sark_trio.client.handlers import Handlers
 from sark_trio.client.lifetime import collapse
-from sark_trio.client.servers import Http, Memory, Registry, Server, Stdio
+from sark_trio.client.modes import TransportMode, check_mode
+from sark_trio.client.refusals import circuit_open
+from sark_trio.client.servers import Directory, Http, Memory, Registry, Server
+from sark_trio.client.silence import silent_ttl_s
+from sark_trio.client.wires import wire_of
 from sark_trio.errors import (
     CircuitOpen,
     ClientClosed,
     ConfigError,
     GatewayError,
-    ProtocolError,
     TransportError,
 )
 from sark_trio.machines.breaker import Breaker
@@ -38,19 +44,15 @@ from sark_trio.machines.circuit import (
 )
 from sark_trio.machines.retry import RetryConfig, vote
 from sark_trio.mcp.codec import result_of
-from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Success
+from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Request, Success
+from sark_trio.mcp.tasks import Task, is_created, parse_task
+from sark_trio.telemetry.hooks import Emit, Reporter
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
-from sark_trio.transports.http import HttpTransport
-from sark_trio.transports.memory import MemoryTransport
-from sark_trio.transports.registry import RegistryTransport
 from sark_trio.transports.stdio import StdioTransport
 
 __all__ = ["Upstream", "UpstreamStatistics"]
 
-#: Who we say we are (MCP 2026-07-28, "clientInfo"): for display, never for decisions.
-CLIENT_INFO = {"name": "sark_trio", "version": version("sark_trio")}
-
-State = Literal["idle", "running", "failed", "closed"]
+State = Literal["idle", "running", "failed", "closing", "closed"]
 
 
 @final
@@ -76,24 +78,47 @@ class Upstream:
     breaker: Breaker
     retry: RetryConfig
     jitter: Callable[[], float] = random.random
+    emit: Emit | None = None
     budget: RetryBudget = field(factory=RetryBudget)
+    #: Which kinds of transport the client may use.
+    mode: TransportMode = TransportMode.AUTO
+    #: Told each notification of the server that belongs to no request.
+    on_notice: Callable[[str, Notification], None] = field(default=lambda _name, _notice: None)
+    #: Calls that are under way.
+    users: int = field(default=0, init=False)
+    #: What the application does for the server when it asks.
+    handlers: Handlers = field(factory=Handlers)
+    #: Told of each notification that belongs to no request, while they listen.
+    ears: Ears = field(factory=Ears, init=False)
     catalogue: Catalogue = field(init=False)
     state: State = field(default="idle", init=False)
     _transport: Transport = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
     _failure: BaseException | None = field(default=None, init=False)
+    _signals: ServerSignals | None = field(default=None, init=False)
     _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
     def __attrs_post_init__(self) -> None:
+        report = None if self.emit is None else Reporter(self.name, self.emit)
+        self._signals = None if report is None else ServerSignals(report)
         try:
-            self._transport = _make_transport(self.server, self._on_event)
+            self._transport = wire_of(
+                self.server,
+                on_event=self.hear,
+                on_request=self._on_request if self.handlers.hears else None,
+                capabilities=self.handlers.capabilities(modern=False),
+                report=report,
+                mode=self.mode,
+            )
         except ValueError as exc:
             raise ConfigError(f"{exc}", source=f"servers.{self.name}") from exc
         self.catalogue = Catalogue(
             self.name,
-            fetch=self._list_tools,
-            spawn=self._spawn,
+            fetch=partial(self.read, "tools/list"),
+            spawn=self.spawn,
             over_http=isinstance(self.server, Http),
+            report=report,
+            silent_ttl_s=lambda: silent_ttl_s(self.server, self.agreed, "tools/list"),
         )
 
     @classmethod
@@ -105,6 +130,9 @@ class Upstream:
         breaker: BreakerOptions,
         retry: RetryConfig,
         jitter: Callable[[], float] = random.random,
+        emit: Emit | None = None,
+        handlers: Handlers | None = None,
+        mode: TransportMode = TransportMode.AUTO,
     ) -> Upstream:
         """The upstream of *server*, with the client's options where it has none of its own."""
         options = server.breaker or breaker
@@ -114,6 +142,9 @@ class Upstream:
             breaker=Breaker(options, key=name),
             retry=server.retry or retry,
             jitter=jitter,
+            emit=emit,
+            handlers=handlers or Handlers(),
+            mode=mode,
         )
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -134,54 +165,113 @@ class Upstream:
 
     async def aclose(self) -> None:
         """Close the transport and wait until nothing of it is left. Idempotent, bounded."""
-        await self._transport.aclose()
         if self.state == "running":
+            self.state = "closing"
+        self.ears.close()
+        await self._transport.aclose()
+        if self.state == "closing":
             await self._ended.wait()
 
     async def connect(self) -> Agreed:
         """Connect now instead of at the first call."""
         self._check_running()
-        return await self._transport.connect()
+        agreed = await self._transport.connect()
+        if self._signals is not None:
+            self._signals.connected(self._transport)
+        return agreed
 
     def refusal(self, now: float) -> CircuitOpen | None:
-        """The error that a call would get from the breaker now, without changing it."""
-        rejected = self.breaker.peek(now)
-        return None if rejected is None else self._open(rejected)
+        """The error that a call gets from the breaker now, and counts as one; or ``None``."""
+        if self.breaker.peek(now) is None:
+            return None
+        rejected = self.breaker.acquire(now)
+        assert isinstance(rejected, Reject)  # as it has just said
+        if self._signals is not None:
+            self._signals.moved(rejected.transition)
+        return circuit_open(rejected, self.name)
 
-    async def request(self, outgoing: Outgoing, watcher: Watcher) -> dict[str, Any]:
+    async def request(
+        self, outgoing: Outgoing, watcher: Watcher
+    ) -> dict[str, Any] | InputRequired | Task:
         """One attempt: a permit of the breaker, the wire, and the vote on how it went."""
         self._check_running()
         began = anyio.current_time()
         admitted = self.breaker.acquire(began)
+        if self._signals is not None:
+            self._signals.moved(admitted.transition)
         if isinstance(admitted, Reject):
-            raise self._open(admitted)
+            raise circuit_open(admitted, self.name)
         outcome = Outcome.NEUTRAL
         try:
             watcher.admitted()
-            result = self._complete(await self._transport.request(outgoing))
+            result = self._read(outgoing.method, await self._transport.request(outgoing))
             outcome = Outcome.SUCCESS
         except GatewayError as exc:
             outcome = vote(exc)
             raise
         except BaseException:
-            if watcher.timed_out():
+            if watcher.timed_out() and not self._transport.is_held_up():
                 outcome = Outcome.FAILURE
             raise
         finally:
             now = anyio.current_time()
-            self.breaker.settle(now, admitted.permit, outcome, now - began)
+            moved = self.breaker.settle(now, admitted.permit, outcome, now - began)
+            if self._signals is not None:
+                self._signals.connected(self._transport)
+                self._signals.moved(moved)
         return result
 
-    def _complete(self, answer: dict[str, Any]) -> dict[str, Any]:
-        """*answer*, if it is one (MCP 2026-07-28, "ResultType")."""
+    async def read(self, method: str, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+        """A request that changes nothing, retried as the laws let lists and reads be (2.2).
+
+        :raises GatewayError: the last real error.
+        """
+        errand = Errand(
+            attempt=self.request,
+            retry=self.retry,
+            budget=self.budget,
+            jitter=self.jitter,
+            deadline=deadline,
+        )
+        return await errand.request(method, params)
+
+    async def probe(self) -> dict[str, Any]:
+        """Ask the server whether it is there, past the breaker and without a vote.
+
+        :raises GatewayError: it is not, or is not well.
+        """
+        self._check_running()
+        agreed = await self._transport.connect()
+        if isinstance(self.server, Directory):
+            return await self._transport.request(Outgoing(method="health"))
+        if isinstance(self.server, Memory | Registry):
+            return {}  # to be connected is all that there is to it
+        method = "server/discover" if agreed.modern else "ping"
+        return await self._transport.request(Outgoing(method=method, replay_safe=True))
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Send one notification. It says nothing about the server, so no breaker is asked."""
+        self._check_running()
+        await self._transport.notify(method, params)
+
+    def reset(self) -> None:
+        """An operator's word that the server is well: what breaker and supervisor hold is gone."""
+        self.breaker.reset(anyio.current_time())
+        if isinstance(self._transport, StdioTransport):
+            self._transport.reset()
+
+    def _read(self, method: str, answer: dict[str, Any]) -> dict[str, Any] | InputRequired | Task:
+        """What *answer* is (MCP 2026-07-28, "ResultType")."""
         agreed = self._transport.agreed
-        result = result_of(Success(0, answer), modern=agreed is None or agreed.modern)
-        if isinstance(result, InputRequired):
-            raise ProtocolError(
-                f"{self.name}: the server asks for input, which this client did not offer",
-                delivery="answered",
-            )
-        return result
+        modern = agreed is None or agreed.modern
+        if method == "tools/call" and is_created(answer, modern=modern):
+            return parse_task(answer)
+        return result_of(Success(0, answer), modern=modern)
+
+    @property
+    def agreed(self) -> Agreed | None:
+        """What was agreed with the server, once it was."""
+        return self._transport.agreed
 
     @property
     def health(self) -> Literal["unknown", "healthy", "unhealthy"]:
@@ -202,17 +292,13 @@ class Upstream:
             wire=self._transport.statistics(),
         )
 
-    def _open(self, rejected: Reject) -> CircuitOpen:
-        wait = rejected.retry_after_s
-        when = "" if wait is None else f"; try again in {wait:.1f} s"
-        return CircuitOpen(
-            f"{self.name}: the circuit breaker refuses ({rejected.reason}){when}",
-            reason=rejected.reason,
-            retry_after_s=wait,
-            server=self.name,
-        )
+    @property
+    def kind(self) -> str:
+        """Which transport leads there: ``http``, ``stdio``, ..."""
+        return self._transport.kind
 
     def _check_running(self) -> None:
+        check_mode(self.mode, self.kind, f"server {self.name!r}")
         if self.state == "failed":
             raise TransportError(
                 f"{self.name}: its transport crashed ({self._failure!r}); disconnect and connect",
@@ -222,47 +308,25 @@ class Upstream:
         if self.state != "running":
             raise ClientClosed(f"{self.name}: not connected", server=self.name)
 
-    async def _list_tools(self, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
-        errand = Errand(
-            attempt=self.request,
-            retry=self.retry,
-            budget=self.budget,
-            jitter=self.jitter,
-            deadline=deadline,
-        )
-        return await errand.request("tools/list", params)
-
-    def _spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run *work* in the upstream's own tasks."""
         self._check_running()
         assert self._tasks is not None
         self._tasks.start_soon(work)
 
-    def _on_event(self, notification: Notification) -> None:
+    async def listen(self, outgoing: Outgoing) -> None:
+        """Hear of changes until that ends; see ``Transport.listen``. No breaker is asked."""
+        self._check_running()
+        await self._transport.listen(outgoing)
+
+    async def _on_request(self, request: Request) -> dict[str, Any]:
+        """A legacy server asks, and not for the sake of a call."""
+        return await self.handlers.answer(self.name, request.method, request.params)
+
+    def hear(self, notification: Notification, but: Ear | None = None) -> None:
+        """The server said what belongs to no request; *but* knows already."""
         if notification.method == "notifications/tools/list_changed":
             self.catalogue.invalidate()
-
-
-def _make_transport(server: Server, on_event: Callable[[Notification], None]) -> Transport:
-    if isinstance(server, Http):
-        return HttpTransport(
-            server.url,
-            headers=tuple(server.headers.items()),
-            tls=server.tls,
-            client_info=CLIENT_INFO,
-            pinned_version=server.protocol_version,
-        )
-    if isinstance(server, Stdio):
-        if server.protocol_version is not None:
-            raise ValueError("protocol_version: only a server behind a URL can be held to one")
-        return StdioTransport(
-            server.command,
-            cwd=None if server.cwd is None else str(server.cwd),
-            env=server.env,
-            client_info=CLIENT_INFO,
-            on_event=on_event,
-        )
-    if isinstance(server, Registry):
-        return RegistryTransport(server.url, server.server, api_key=server.api_key, tls=server.tls)
-    if isinstance(server, Memory):
-        return MemoryTransport(server.serve, on_event=on_event)
-    raise ConfigError(f"{type(server).__name__} is no server that can be reached")
+        self.ears.hear(notification, but)
+        self.handlers.hear(self.name, notification)
+        self.on_notice(self.name, notification)

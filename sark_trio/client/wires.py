@@ -13,10 +13,12 @@ from typing import Any, Final
 from sark_trio.client.authorizing.authorizer import authorizer_of
 from sark_trio.client.fallback import FallbackTransport
 from sark_trio.client.modes import TransportMode
+from sark_trio.client.reach import check_of
 from sark_trio.client.servers import Directory, Http, Memory, Registry, Server, Stdio, WebSocket
 from sark_trio.errors import ConfigError
 from sark_trio.mcp.messages import Notification
 from sark_trio.mcp.versions import HTTP_SSE
+from sark_trio.net.streams import AnyIOBackend
 from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports.answering import Asker
 from sark_trio.transports.base import Transport
@@ -61,7 +63,7 @@ def wire_of(
             client_info=CLIENT_INFO,
             pinned_version=server.protocol_version,
             on_event=on_event,
-            backend=server.network,
+            backend=server.network or AnyIOBackend(address_check=check_of(server.addresses)),
             **offers,
         )
     if isinstance(server, Stdio):
@@ -84,6 +86,7 @@ def wire_of(
             api_key=server.api_key,
             tls=server.tls,
             connections=server.pool,
+            address_check=check_of(server.addresses),
             report=report,
         )
     if isinstance(server, Directory):
@@ -110,6 +113,7 @@ def _behind_url(
             on_event=on_event,
             report=report,
             backend=server.network,
+            address_check=check_of(server.addresses),
             **offers,
         )
 
@@ -124,6 +128,7 @@ def _behind_url(
         pinned_version=server.protocol_version,
         on_event=on_event,
         backend=server.network,
+        address_check=check_of(server.addresses),
         report=report,
         **offers,
     )

@@ -25,7 +25,7 @@ from sark_trio.errors import ConfigError
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
 from sark_trio.governance.pipeline import Policy
-from sark_trio.governance.rego import Rego
+from sark_trio.governance.rego import Rego, RegoEngine
 from sark_trio.machines.breaker import Mode
 from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions
@@ -127,11 +127,18 @@ def with_keys(identity: TokenVerifier | None, exchange: Exchange) -> TokenVerifi
 
 
 def ready(policy: Policy, exchange: Exchange) -> Policy:
-    """*policy* with what it needs of us: its files read, a way to its server."""
+    """*policy* with what it needs of us: its files read, a way to its server.
+
+    :raises ConfigError: it decides nothing, such as a path, or it is wrong.
+    """
     if isinstance(policy, Opa) and policy.exchange is None:
         return policy.bind(exchange)
     if isinstance(policy, Rego):
         return policy.load(lambda name: Path(name).read_bytes())
+    engine = policy is None or isinstance(policy, RegoEngine)
+    if not engine and not callable(getattr(policy, "decide", None)):
+        hint = "give Rego('policy.rego'), Opa('http://...') or an engine of your own"
+        raise ConfigError(f"{policy!r} decides nothing: {hint}", source="policy")
     return policy
 
 

@@ -29,6 +29,7 @@ from sark_trio.errors import (
     RateLimited,
     RemoteError,
     ServerDown,
+    ToolChanged,
     TransportError,
     UnknownServer,
     UnknownTool,
@@ -107,6 +108,7 @@ class Refused(Exception):
 _FAULTS: Final[tuple[tuple[type[GatewayError], Fault], ...]] = (
     (PolicyUnavailable, Fault(status=403, kind="denied", message="policy could not decide")),
     (Denied, Fault(status=403, kind="denied", message="policy denies this")),
+    (ToolChanged, Fault(status=403, kind="denied", message="the tool waits for approval")),
     (CircuitOpen, Fault(status=503, kind="circuit_open", message="the server is not well")),
     (ServerDown, Fault(status=503, kind="server_down", message="the server is not well")),
     (

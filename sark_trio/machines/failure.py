@@ -29,6 +29,7 @@ from sark_trio.errors import (
     RateLimited,
     Refused,
     RemoteError,
+    ServerDown,
     TLSError,
     TransportError,
     UsageError,
@@ -162,6 +163,7 @@ class Failure:
 #: The first type that fits decides; what fits none is decided by its delivery.
 _SITUATIONS: Final[tuple[tuple[type[GatewayError], Situation], ...]] = (
     (CircuitOpen, Situation.HELD_BACK),
+    (ServerDown, Situation.HELD_BACK),
     (Overloaded, Situation.HELD_BACK),
     (AuditUnavailable, Situation.FINAL),
     (Refused, Situation.FINAL),

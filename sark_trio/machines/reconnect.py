@@ -10,9 +10,8 @@ says. One connection lives at a time: none begins before the last one was told t
   remembered, the latest 1,024, and an event that has one of them is a duplicate. Ids persist
   from event to event (WHATWG HTML, section 9.2.6), so several in a row may have the same: then
   the first, the second, ... of a row is compared with the first, the second, ... of before.
-- *Whether to go on.* Connecting is no progress, nor is a priming event: a server that accepts
-  and closes would be connected to for ever. Progress is an event that is new, whether or not
-  the reader wants it; five connections without it are enough.
+- *Whether to go on.* Connecting is no progress, nor is a priming event. Progress is an event
+  that is new, whether or not the reader wants it; five connections without it are enough.
 - *How long to wait.* What the server asks for within bounds, and never less; from the second
   time on at least what the retry schedule says, for a server that comes back quickly when it
   is well may take longer when it is not.
@@ -51,6 +50,7 @@ from sark_trio.machines.streams import (
     Stop,
     Wait,
     judge,
+    tally,
 )
 
 __all__ = [
@@ -78,7 +78,7 @@ _COUNTERS: Final = ("connects", "reconnects", "delivered", "duplicates", "skippe
 @final
 @define(eq=False, repr=False)
 class Reconnector:
-    """One event stream, beginning after *last_event_id*; see the module's docstring.
+    """One event stream, beginning after *last_event_id*, when *seen* were there already.
 
     ``now`` is in monotonic seconds; one before the last one counts as the last one.
     """
@@ -89,7 +89,7 @@ class Reconnector:
     #: Committed; empty where there is nothing to resume from.
     _last_id: str = field(default="", alias="last_event_id", kw_only=True)
     #: How many events of each id were committed, the latest id last.
-    _seen: OrderedDict[str, int] = field(factory=OrderedDict, init=False)
+    _seen: OrderedDict[str, int] = field(default=(), converter=tally, alias="seen", kw_only=True)
     _retry_ms: int | None = field(default=None, init=False)
     #: Reconnections, and ends that stop the stream if they come again, since the last progress.
     _fruitless: int = field(default=0, init=False)

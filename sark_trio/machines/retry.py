@@ -60,7 +60,17 @@ __all__ = [
 #: A server that asks for more than this is told to the caller, not waited for.
 RETRY_AFTER_S_MAX: Final = 300.0
 #: Why a transport may put a request on a wire again within one attempt; once each per call.
-REPLAY_REASONS: Final = frozenset({"stale_connection", "session_renewed", "version_changed"})
+REPLAY_REASONS: Final = frozenset(
+    {
+        "stale_connection",
+        "session_renewed",
+        "version_changed",
+        # Refused before the server looked at the request, and authorized anew (RFC 6750, 9449).
+        "unauthorized",
+        "insufficient_scope",
+        "dpop_nonce",
+    }
+)
 
 Reason = Literal[
     "not_retryable",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from enum import Enum, StrEnum, unique
 from types import MappingProxyType
 from typing import Final, Literal, final
@@ -33,6 +34,7 @@ __all__ = [
     "Verdict",
     "Wait",
     "judge",
+    "tally",
 ]
 
 #: Bounds of what a server may ask for with ``retry:``. Less would be a busy loop, and more
@@ -137,6 +139,18 @@ _BY_STATUS: Final = MappingProxyType(
         429: End.THROTTLED,
     }
 )
+
+
+def tally(ids: Iterable[str]) -> OrderedDict[str, int]:
+    """How many events of each id there were, the latest id last; the latest 1,024 ids."""
+    found: OrderedDict[str, int] = OrderedDict()
+    for event_id in ids:
+        if event_id:
+            found[event_id] = found.get(event_id, 0) + 1
+            found.move_to_end(event_id)
+    while len(found) > SEEN_MAX:
+        found.popitem(last=False)
+    return found
 
 
 def judge(status: int, content_type: str | None) -> End | None:

@@ -21,7 +21,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from sark_trio import jsontext
-from sark_trio.errors import InvalidArguments, ProtocolError, RemoteError
+from sark_trio.errors import InvalidArguments, ProtocolError
+from sark_trio.mcp.faults import remote_error
 from sark_trio.mcp.messages import (
     Failure,
     InputRequired,
@@ -160,7 +161,7 @@ def result_of(message: Success | Failure, *, modern: bool = True) -> dict[str, A
     :raises ProtocolError: a ``resultType`` that no revision or extension of ours defines.
     """
     if isinstance(message, Failure):
-        raise RemoteError(message.message, code=message.code, data=message.data)
+        raise remote_error(message.code, message.message, message.data)
     result = message.result
     # Absent: an earlier revision's server (2026-07-28, "ResultType").
     kind = result.get("resultType", "complete") if modern else "complete"

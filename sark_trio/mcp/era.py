@@ -11,7 +11,8 @@ server could repeat, and it brings the capabilities along.
   HTTP a 4xx that is about the request. Statuses about something else (credentials, rate,
   a sick server) say nothing, and nothing is concluded from them.
 - Silence is weak evidence: a modern server may only be slow to start. If it then refuses
-  ``initialize``, it is probed a second time, and never a third.
+  ``initialize``, it is probed a second time, and never a third. So it is if it refuses the
+  version of the probe and names that very version as one that it supports.
 
 The driver does what :meth:`Negotiation.next` says and reports what came of it, until that is
 :class:`Done` or :class:`Failed`. ``Done`` with a legacy version: it still owes the server
@@ -276,9 +277,12 @@ class Negotiation:
         return f"<Negotiation {self.transport} {self._phase.value} step {self._steps}>"
 
     def _untried(self) -> tuple[str, ...]:
-        """What the peer may lead us to by naming it. A probe cannot lead to a probe."""
-        may_probe = self._probes_left > 0 and _STEP_OF[self._phase] is Initialize
-        return (MODERN, *self._offers) if may_probe else self._offers
+        """What the peer may lead us to by naming it.
+
+        Even what it just refused: in front of several replicas, while they change, the next
+        answer may be another one's. That is asked for once.
+        """
+        return (MODERN, *self._offers) if self._probes_left > 0 else self._offers
 
     def _take(self, evidence: Evidence) -> Step | Fault:
         if self._phase in {Phase.AGREED, Phase.FAILED}:

@@ -41,6 +41,10 @@ NAME_MEMBERS: Final[Mapping[str, str]] = {
     "tools/call": "name",
     "prompts/get": "name",
     "resources/read": "uri",
+    # The extension io.modelcontextprotocol/tasks, "Routing Headers".
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
 }
 
 #: One encoded value. Servers commonly read no longer header lines (nginx and Apache: 8 KiB).

@@ -25,6 +25,7 @@ __all__ = [
     "fingerprint",
     "parse_tool",
     "parse_tools",
+    "visible",
 ]
 
 #: 2026-07-28, "Tool Names".
@@ -45,7 +46,15 @@ _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozen
     map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
 _SHADOWED: Final = "another tool of this server has the same name"
-_PINNED: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+#: All that a user approves when approving a tool: everything that a model or a person reads.
+PINNED_MEMBERS: Final = (
+    "name",
+    "title",
+    "description",
+    "inputSchema",
+    "outputSchema",
+    "annotations",
+)
 
 
 @frozen(kw_only=True)
@@ -144,7 +153,7 @@ def fingerprint(tool: Tool) -> str:
 
     :raises JSONError: a string holds a lone surrogate, as no message that was decoded does.
     """
-    pinned = {key: tool.raw.get(key) for key in _PINNED}
+    pinned = {key: tool.raw.get(key) for key in PINNED_MEMBERS}
     try:
         octets = jsontext.canonical(pinned)
     except jsontext.JSONError:
@@ -152,6 +161,18 @@ def fingerprint(tool: Tool) -> str:
         # no two definitions meet, and the prefix keeps the two ways apart.
         octets = b"marked:" + jsontext.canonical(_marked(pinned))
     return hashlib.sha256(octets).hexdigest()
+
+
+def visible(text: str) -> str:
+    """*text* on one line, with every character that a reader would not see spelled out."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(char if _is_seen(char) else f"\\u{{{ord(char):x}}}" for char in text)
+
+
+def _is_seen(char: str) -> bool:
+    kind = unicodedata.category(char)
+    return not (kind in _UNSEEN or char in _BLANK or (kind == "Zs" and char != " "))
 
 
 def _check_name(name: Any) -> str:
@@ -164,8 +185,7 @@ def _check_name(name: Any) -> str:
     if len(name) > NAME_CHARS_MAX:
         raise _Reason(f"the name is longer than {NAME_CHARS_MAX} characters")
     for char in name:
-        kind = unicodedata.category(char)
-        if kind in _UNSEEN or char in _BLANK or (kind == "Zs" and char != " "):
+        if not _is_seen(char):
             raise _Reason(f"the name holds U+{ord(char):04X}, which cannot be seen")
     if name != name.strip():
         raise _Reason("the name begins or ends with a space")

@@ -42,6 +42,8 @@ from sark_trio.net.options import Timeouts
 from sark_trio.net.streams import SocketStream
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.url import Origin
+from sark_trio.telemetry.events import ConnectionClosed, ConnectionOpened, PoolWaited
+from sark_trio.telemetry.hooks import Reporter
 
 __all__ = ["ConnectionPool", "Lease"]
 
@@ -62,6 +64,7 @@ class ConnectionPool:
     :meth:`run` must be running while it is used.
 
     :param backend: where streams come from: any of httpcore's network interface.
+    :param report: told of connections, and of waits for one.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class ConnectionPool:
         "_dials",
         "_group",
         "_machine",
+        "_report",
         "_timeouts",
         "_timer",
         "_tls",
@@ -84,8 +88,10 @@ class ConnectionPool:
         options: PoolOptions | None = None,
         timeouts: Timeouts | None = None,
         tls: TLSOptions | None = None,
+        report: Reporter | None = None,
     ) -> None:
         self._backend = backend
+        self._report = report
         self._timeouts = timeouts or Timeouts()
         self._tls = tls or TLSOptions()
         self._machine = Pool(options or PoolOptions())
@@ -172,8 +178,10 @@ class ConnectionPool:
             with anyio.CancelScope(deadline=now + limit):
                 await wait.done.wait()
         except BaseException:
+            self._waited(now, granted=False)
             self._give_up(ticket, wait)
             raise
+        self._waited(now, granted=wait.granted)
         if not wait.granted:
             self._give_up(ticket, wait)
             raise self._error(origin, wait.failure, limit)
@@ -182,6 +190,12 @@ class ConnectionPool:
         if isinstance(slot, Fault):
             raise ClientClosed("the connection pool was shut down")
         return Lease(self._connections[slot], slot, self._take_back)
+
+    def _waited(self, since: float, *, granted: bool) -> None:
+        if self._report is not None:
+            seconds = anyio.current_time() - since
+            event = PoolWaited(server=self._report.server, seconds=seconds, granted=granted)
+            self._report.emit(event)
 
     def _give_up(self, ticket: int, wait: _Wait) -> None:
         # Granted but not started: the machine hands the connection on in this very step.
@@ -251,7 +265,12 @@ class ConnectionPool:
         if scope is not None:
             scope.cancel()  # the dialer closes its socket and reports
             return ()
-        stream = self._connections.pop(slot).stream
+        connection = self._connections.pop(slot)
+        stream = connection.stream
+        if self._report is not None:
+            exchanges = connection.exchanges
+            event = ConnectionClosed(server=self._report.server, exchanges=exchanges)
+            self._report.emit(event)
         if isinstance(stream, SocketStream):
             stream.close()
         elif self._group is not None:
@@ -273,6 +292,7 @@ class ConnectionPool:
     async def _dial(self, slot: int, origin: Origin) -> None:
         error: GatewayError | None = None
         connection: Connection | None = None
+        began = anyio.current_time()
         try:
             with self._dials[slot]:
                 connection = await dial(origin, self._backend, self._tls, self._timeouts)
@@ -283,6 +303,9 @@ class ConnectionPool:
             now = anyio.current_time()
             if connection is not None:
                 self._connections[slot] = connection
+                if self._report is not None:
+                    event = ConnectionOpened(server=self._report.server, seconds=now - began)
+                    self._report.emit(event)
                 self._perform(self._machine.dialed(now, slot))
             else:
                 self._perform(self._machine.dial_failed(now, slot, error))

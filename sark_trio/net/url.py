@@ -95,16 +95,16 @@ def parse_url(text: str) -> ServerURL:
 
 
 def redirect_target(base: ServerURL, location: str) -> ServerURL:
-    """Where *location* (absolute or relative) leads to from *base*.
+    """Where *location* (absolute or relative), which a server named, leads to from *base*.
 
     :raises ValueError: as :func:`parse_url`, or another origin: credentials and request
         bodies never leave the origin that they were meant for.
     """
     if not _VISIBLE_ASCII.fullmatch(location) or "\\" in location:
-        raise ValueError("the redirect's Location is not a URL")
+        raise ValueError("it is no URL")
     there = parse_url(urljoin(str(base), location).partition("#")[0])
     if there.origin != base.origin:
-        raise ValueError(f"the redirect leads from {base.origin} to {there.origin}")
+        raise ValueError(f"it leads from {base.origin} to {there.origin}")
     return there
 
 

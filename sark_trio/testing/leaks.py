@@ -86,9 +86,12 @@ def held(client: GatewayClient) -> dict[str, int]:
     for name, server in snapshot.servers.items():
         counts[f"{name}: permits of the breaker"] = server.breaker.outstanding
         counts[f"{name}: permits settled twice"] = server.breaker.faults
-        for key in ("pending", "leased", "connecting", "closing", "waiters"):
-            value = server.wire.details.get(key, 0)
-            counts[f"{name}: {key}"] = value if isinstance(value, int) else 0
+        wire = server.wire.details
+        counts[f"{name}: pending requests"] = wire.get("pending", 0)
+        pool = wire.get("pool", {})
+        lent = sum(pool.get(key, 0) for key in ("leased", "granted", "waiting"))
+        # Streams are among them: they are held by whoever listens, and that is no call.
+        counts[f"{name}: connections lent or waited for"] = lent - pool.get("streams", 0)
     return {what: count for what, count in counts.items() if count}
 
 

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Literal, final
 
 import anyio
 from anyio.lowlevel import checkpoint, checkpoint_if_cancelled
-from attrs import Factory, define, field, frozen
+from attrs import define, field, frozen
 
 from sark_trio.errors import ClientClosed, GatewayError, UsageError
 from sark_trio.machines.reconnect import (
@@ -92,19 +92,15 @@ class Feed:
     :param options: how it reconnects.
     :param jitter: draws from [0, 1).
     :param last_event_id: where to begin; ``""``: wherever the server does.
+    :param seen: ids of events that were there before, which are not told again.
     """
 
     source: Source
     options: ReconnectOptions = field(factory=ReconnectOptions)
     jitter: Callable[[], float] = random.random
     last_event_id: str = ""
-    _machine: Reconnector = field(
-        init=False,
-        default=Factory(
-            lambda self: Reconnector(self.options, last_event_id=self.last_event_id),
-            takes_self=True,
-        ),
-    )
+    seen: Iterable[str] = ()
+    _machine: Reconnector = field(init=False)
     #: What came and was not taken. The machine has said "deliver" of the first of them.
     _waiting: deque[tuple[SSEEvent, _Kind]] = field(factory=deque, init=False)
     _opened: int = field(default=0, init=False)
@@ -118,6 +114,9 @@ class Feed:
     _news: anyio.Event | None = field(default=None, init=False)
     #: For the driver: all has been taken.
     _taken: anyio.Event = field(factory=anyio.Event, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._machine = Reconnector(self.options, last_event_id=self.last_event_id, seen=self.seen)
 
     # The reader's side.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
+import anyio
 from attrs import define, field
 
 from sark_trio.errors import (
@@ -12,17 +14,20 @@ from sark_trio.errors import (
     HTTPStatusError,
     MessageTooLarge,
     ProtocolError,
-    RemoteError,
+    ReadTimeout,
     ServerDisconnected,
     status_error,
 )
-from sark_trio.machines.sse import SSEParser, TooLarge
+from sark_trio.machines.sse import SSEEvent, SSEParser, TooLarge
+from sark_trio.machines.streams import SEEN_MAX
 from sark_trio.mcp.codec import decode, readable_id
+from sark_trio.mcp.faults import remote_error
 from sark_trio.mcp.messages import Failure, Message, Notification, Request, RequestId, Success
-from sark_trio.mcp.progress import PROGRESS
+from sark_trio.mcp.progress import LOG, PROGRESS
 from sark_trio.net.connection import Connection
 from sark_trio.net.framing import ResponseHead
 from sark_trio.net.headers import retry_after_s
+from sark_trio.transports._http_auth import challenges_in
 
 __all__ = ["AnswerReader", "Counters", "Handlers", "result_in", "status_error_for"]
 
@@ -52,6 +57,21 @@ class Handlers:
 
     on_notification: Callable[[Notification], None] | None = None
     on_request: Callable[[Request], None] | None = None
+    #: Told what does not belong to the request, where anybody is.
+    on_event: Callable[[Notification], None] | None = None
+    #: Seconds without a byte after which the wait ends; ``None``: as the connection says.
+    idle_s: float | None = None
+    #: Where the stream stood: the last event's id, and what the server asked for with ``retry``.
+    last_event_id: str = ""
+    retry_ms: int | None = None
+    #: The ids of the events so far, if any had one: what goes on may begin too early.
+    seen: deque[str] | None = None
+
+    def note(self, event_id: str) -> None:
+        """An event of that id was taken."""
+        if self.seen is None:
+            self.seen = deque(maxlen=SEEN_MAX)
+        self.seen.append(event_id)
 
 
 @final
@@ -113,7 +133,7 @@ class AnswerReader:
         parser = SSEParser(
             line_bytes_max=self.message_bytes_max, event_bytes_max=self.message_bytes_max
         )
-        while piece := await connection.read_piece(self.message_bytes_max):
+        while piece := await self._read_piece(connection, to.idle_s):
             for event in parser.feed(piece):
                 if isinstance(event, TooLarge):
                     raise MessageTooLarge(
@@ -121,44 +141,67 @@ class AnswerReader:
                         f"{event.limit_bytes} bytes",
                         limit_bytes=event.limit_bytes,
                     )
-                # Priming events have no data (2025-11-25); other types are not JSON-RPC.
-                if event.event != "message" or not event.data:
-                    self.counters.garbage += event.event != "message"
-                    continue
-                message = self._read_event(event.data, request_id)
-                if message is None:
-                    continue
-                if isinstance(message, Success | Failure):
-                    if _is_for(message, request_id):
-                        return message
-                    self.counters.unmatched += 1
-                else:
-                    self._hand_on(message, request_id, to)
+                answer = self.take(event, request_id, to)
+                if answer is not None:
+                    return answer
+                if event.id and event.data:
+                    to.note(event.id)
+            to.last_event_id, to.retry_ms = parser.last_event_id, parser.retry_ms
         raise ServerDisconnected("the event stream ended without the answer", delivery="unknown")
 
-    def _read_event(self, data: bytes, request_id: RequestId) -> Message | None:
+    async def _read_piece(self, connection: Connection, idle_s: float | None) -> bytes:
+        if idle_s is None:
+            return await connection.read_piece(self.message_bytes_max)
+        with anyio.move_on_after(idle_s):
+            return await connection.read_piece(self.message_bytes_max)
+        raise ReadTimeout(f"the server sent nothing for {idle_s:g} s", delivery="unknown")
+
+    def take(
+        self, event: SSEEvent, request_id: RequestId | None, to: Handlers
+    ) -> Success | Failure | None:
+        """The answer to *request_id*, if *event* is it; else it is handed on.
+
+        :raises ProtocolError: it was meant to be the answer, and is none.
+        """
+        # Priming events have no data (2025-11-25); other types are not JSON-RPC.
+        if event.event != "message" or not event.data:
+            self.counters.garbage += event.event != "message"
+            return None
+        message = self._read_event(event.data, request_id)
+        if isinstance(message, Success | Failure):
+            if request_id is not None and _is_for(message, request_id):
+                return message
+            self.counters.unmatched += 1
+        elif message is not None:
+            self._hand_on(message, request_id, to)
+        return None
+
+    def _read_event(self, data: bytes, request_id: RequestId | None) -> Message | None:
         try:
             return decode(data)
         except ProtocolError:
             found = readable_id(data)
-            if found == request_id and type(found) is type(request_id):
+            if found is not None and found == request_id and type(found) is type(request_id):
                 raise  # it was meant to be the answer
             self.counters.garbage += 1
             return None
 
     def _hand_on(
-        self, message: Request | Notification, request_id: RequestId, to: Handlers
+        self, message: Request | Notification, request_id: RequestId | None, to: Handlers
     ) -> None:
         if isinstance(message, Request):
             self.counters.server_requests += 1
             if to.on_request is not None:
                 to.on_request(message)
             return
+        listener = to.on_notification
+        if to.on_event is not None and message.method not in {PROGRESS, LOG}:
+            listener = to.on_event
         if message.method == PROGRESS and message.params.get("progressToken") != request_id:
             self.counters.unmatched += 1
-        elif to.on_notification is not None:
+        elif listener is not None:
             try:
-                to.on_notification(message)
+                listener(message)
             except Exception:  # noqa: BLE001 - a listener's fault must not cost the answer
                 self.counters.callback_errors += 1
 
@@ -170,15 +213,17 @@ def result_in(answer: Success | Failure) -> dict[str, object]:
     """
     if isinstance(answer, Success):
         return answer.result
-    raise RemoteError(answer.message, code=answer.code, data=answer.data)
+    raise remote_error(answer.code, answer.message, answer.data)
 
 
 def status_error_for(head: ResponseHead) -> HTTPStatusError:
     """The :class:`HTTPStatusError` that *head* stands for."""
+    asked = challenges_in(head)
     return status_error(
         head.status,
-        f"the server answered HTTP {head.status}",
+        f"the server answered HTTP {head.status}" + (f" ({asked[0][:300]!a})" if asked else ""),
         retry_after_s=retry_after_s(head),
+        www_authenticate=asked,
     )
 
 

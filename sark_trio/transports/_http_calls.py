@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal, final
+from typing import Any, Final, final
 
 from attrs import define, field
 
@@ -12,8 +12,7 @@ from sark_trio.errors import InvalidArguments
 from sark_trio.mcp.codec import encode_request
 from sark_trio.mcp.headers import encode_value
 from sark_trio.mcp.messages import RequestId
-from sark_trio.mcp.meta import request_meta, with_meta
-from sark_trio.transports._http_wire import RawHeaders, Sending, encode_headers
+from sark_trio.transports._http_wire import Again, RawHeaders, Sending, encode_headers
 from sark_trio.transports.base import Outgoing
 
 __all__ = ["Call", "Identity", "may_resend", "mirrored_headers"]
@@ -51,10 +50,11 @@ class Call(Sending):
     def __attrs_post_init__(self) -> None:
         self._renew()
 
-    async def again(self, reason: Literal["not_sent", "stale_connection"]) -> bool:
+    async def again(self, reason: Again) -> bool:
         """Whether it may be sent once more; under a new id, if so."""
         if reason != "not_sent":
-            safe = self._outgoing.replay_safe
+            # What was refused for its credentials was not executed: that is safe for any call.
+            safe = self._outgoing.replay_safe or reason != "stale_connection"
             if not (safe and await may_resend(self._outgoing, reason)):
                 return False
         self._renew()
@@ -72,14 +72,12 @@ class Call(Sending):
         self.request_id = request_id = next(self._identity.ids)
         params = outgoing.params
         if self._version is not None:
-            meta = request_meta(
+            params = outgoing.params_in(
                 self._version,
+                request_id,
                 client_info=self._identity.client_info,
-                client_capabilities=self._identity.capabilities,
-                own=params.get("_meta"),
-                progress_token=None if outgoing.on_notification is None else request_id,
+                capabilities=self._identity.capabilities,
             )
-            params = with_meta(params, meta)
         self.body = encode_request(request_id, outgoing.method, params)
 
 

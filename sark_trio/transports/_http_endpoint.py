@@ -9,9 +9,9 @@ import anyio
 from attrs import frozen
 
 from sark_trio.errors import GatewayError, ProtocolError
-from sark_trio.mcp.codec import encode_error, encode_notification, encode_result
+from sark_trio.mcp.codec import encode_notification
 from sark_trio.mcp.headers import SESSION_ID_HEADER, legacy_headers, modern_headers
-from sark_trio.mcp.messages import Request, RequestId
+from sark_trio.mcp.messages import RequestId
 from sark_trio.mcp.session import Session
 from sark_trio.net.headers import retry_after_s
 from sark_trio.transports._http_answers import (
@@ -20,6 +20,7 @@ from sark_trio.transports._http_answers import (
     Handlers,
     status_error_for,
 )
+from sark_trio.transports._http_auth import challenges_in
 from sark_trio.transports._http_calls import Call, Identity
 from sark_trio.transports._http_handshake import Reply, StatusReply
 from sark_trio.transports._http_wire import RawHeaders, Sending, Wire, encode_headers
@@ -34,7 +35,6 @@ POST_HEADERS: Final[RawHeaders] = (
     (b"Content-Type", b"application/json"),
     (b"Accept", b"application/json, text/event-stream"),
 )
-_METHOD_NOT_FOUND: Final = -32601
 
 
 async def _yes(_reason: str) -> bool:
@@ -50,13 +50,16 @@ class Endpoint:
     reader: AnswerReader
     identity: Identity
 
-    async def post(self, body: bytes, headers: RawHeaders) -> None:
+    async def post(self, body: bytes, headers: RawHeaders, *, courtesy: bool = False) -> None:
         """Send what has no answer. What a server answers nonetheless is counted, and ignored.
+
+        :param courtesy: nobody signs in for it.
 
         :raises HTTPStatusError: the server refused.
         :raises ProtocolError: it answered neither yes nor no.
         """
-        lease, head = await self.wire.send(b"POST", POST_HEADERS + headers, Sending(body))
+        sending = Sending(body, courtesy=courtesy)
+        lease, head = await self.wire.send(b"POST", POST_HEADERS + headers, sending)
         with lease:
             if head.status >= 400:
                 raise status_error_for(head)
@@ -85,22 +88,13 @@ class Endpoint:
         with lease:
             if head.status >= 400:
                 body = await lease.connection.read_body(ERROR_BYTES_MAX)
-                return StatusReply(head.status, body, retry_after_s(head))
+                return StatusReply(head.status, body, retry_after_s(head), challenges_in(head))
             answer = await self.reader.read(lease.connection, head, call.request_id, Handlers())
             return Reply(answer, head.get(SESSION_ID_HEADER.lower().encode()))
 
     async def announce(self, session: Session) -> None:
         """Tell a legacy server that its answer to ``initialize`` has arrived."""
         await self.post(encode_notification("notifications/initialized"), session_headers(session))
-
-    async def answer(self, request: Request, session: Session) -> None:
-        """Answer a request of a legacy server's: we are there, and offer nothing else."""
-        if request.method == "ping":
-            body = encode_result(request.id, {})
-        else:
-            body = encode_error(request.id, _METHOD_NOT_FOUND, "this client offers no such method")
-        with suppress(GatewayError):
-            await self.post(body, session_headers(session))
 
     async def tell_cancelled(self, request_id: RequestId, session: Session) -> None:
         """Tell a legacy server that nobody waits for *request_id* any more. At most a second."""
@@ -109,13 +103,14 @@ class Endpoint:
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + FAREWELL_S):
             # A courtesy: whatever goes wrong with it, it is the caller's own end that matters.
             with suppress(GatewayError):
-                await self.post(body, session_headers(session))
+                await self.post(body, session_headers(session), courtesy=True)
 
     async def end_session(self, session: Session) -> None:
         """Tell a legacy server that the session is over. At most a second."""
         with anyio.move_on_after(FAREWELL_S), suppress(GatewayError):
             # 405 is an answer, too: then the server keeps its sessions as long as it likes.
-            lease, _ = await self.wire.send(b"DELETE", session_headers(session), Sending(b""))
+            farewell = Sending(b"", courtesy=True)
+            lease, _ = await self.wire.send(b"DELETE", session_headers(session), farewell)
             lease.release()
 
 

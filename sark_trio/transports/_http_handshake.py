@@ -28,6 +28,8 @@ from sark_trio.mcp.era import Discover, Done, Failed, Initialize, Negotiation
 from sark_trio.mcp.headers import check_session_id
 from sark_trio.mcp.messages import Agreed, Failure, Fault, Success
 from sark_trio.mcp.session import GiveUp, Join, Renew, Session, SessionLifecycle, Use
+from sark_trio.telemetry.events import SessionRenewed
+from sark_trio.telemetry.hooks import Reporter
 
 __all__ = ["Handshake", "Peer", "Reply", "StatusReply"]
 
@@ -50,6 +52,8 @@ class StatusReply:
     status: int
     body: bytes
     retry_after_s: float | None
+    #: What it says in ``WWW-Authenticate``.
+    challenges: tuple[str, ...] = ()
 
 
 @define(eq=False)
@@ -78,6 +82,7 @@ class Handshake:
 
     _peer: Peer
     _pinned_version: str | None = None
+    _report: Reporter | None = None
     agreed: Agreed | None = field(default=None, init=False)
     sessions: SessionLifecycle = field(factory=SessionLifecycle, init=False)
     #: The last try ended such that the server may speak the old HTTP+SSE transport instead.
@@ -220,6 +225,8 @@ class Handshake:
                 raise ProtocolError("the server does not renew our session in its version")
             await self._take_session(generation, agreed.version, reply.session_id)
             self.agreed = outcome.agreed
+            if self._report is not None:
+                self._report.emit(SessionRenewed(server=self._report.server))
 
     @contextmanager
     def _leading(self, generation: int) -> Iterator[None]:
@@ -251,5 +258,10 @@ def _report(negotiation: Negotiation, reply: Reply | StatusReply) -> None:
 def _failure(failed: Failed, reply: Reply | StatusReply) -> GatewayError:
     # A status about credentials or load is that, also during a handshake.
     if isinstance(reply, StatusReply) and failed.status is not None:
-        return status_error(reply.status, failed.message, retry_after_s=reply.retry_after_s)
+        return status_error(
+            reply.status,
+            failed.message,
+            retry_after_s=reply.retry_after_s,
+            www_authenticate=reply.challenges,
+        )
     return ProtocolError(failed.message, delivery="answered")

@@ -5,10 +5,9 @@ Knows the URL, the credentials and the pool; knows no JSON-RPC.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, Literal, final
 
-import anyio
+from anyio.abc import TaskGroup
 from attrs import define, field
 
 from sark_trio.errors import (
@@ -24,17 +23,16 @@ from sark_trio.net.framing import ResponseHead
 from sark_trio.net.headers import can_be_sent
 from sark_trio.net.pool import ConnectionPool, Lease
 from sark_trio.net.url import Origin, ServerURL, parse_url, redirect_target
+from sark_trio.transports._http_answers import status_error_for
+from sark_trio.transports._http_auth import Auth, Headers, ask, challenged_in
 
-__all__ = ["Auth", "Headers", "RawHeaders", "Sending", "Wire", "encode_headers"]
+__all__ = ["Again", "Auth", "Headers", "RawHeaders", "Sending", "Wire", "encode_headers"]
 
-Headers = Iterable[tuple[str, str]]
 RawHeaders = tuple[tuple[bytes, bytes], ...]
-#: Asked for credentials before each request: header names and values.
-Auth = Callable[[], Awaitable[Headers]]
+#: Why a body would be put on a connection a second time.
+Again = Literal["not_sent", "stale_connection", "unauthorized", "insufficient_scope", "dpop_nonce"]
 #: A server that sends us on more often is lost (RFC 9110, section 15.4, leaves it to us).
 REDIRECTS_MAX: Final = 3
-#: For the callable that provides credentials: it may refresh a token over the network.
-AUTH_S: Final = 30.0
 _REDIRECTS: Final = frozenset({300, 301, 302, 303, 304, 305, 307, 308})
 #: Headers that this transport sets itself: a second one would contradict it.
 _OWN: Final = frozenset(
@@ -53,6 +51,8 @@ _OWN: Final = frozenset(
         "mcp-protocol-version",
         "mcp-session-id",
         "te",
+        "traceparent",
+        "tracestate",
         "trailer",
         "transfer-encoding",
         "upgrade",
@@ -65,12 +65,14 @@ class Sending:
     """One request body on its way. Sent once; subclasses may allow a second time."""
 
     body: bytes
+    #: Nobody is asked to sign in for its sake: it is only a farewell.
+    courtesy: bool = field(default=False, kw_only=True)
     #: A connection was leased for it: from here on some of it may have been sent.
     begun: bool = field(default=False, init=False)
 
-    async def again(self, reason: Literal["not_sent", "stale_connection"]) -> bool:
-        """Whether ``body`` may be put on a fresh connection; it may be changed before."""
-        return reason == "not_sent"
+    async def again(self, reason: Again) -> bool:
+        """Whether ``body`` may be sent a second time; it may be changed before."""
+        return reason != "stale_connection"
 
     def taken(self) -> None:
         """The kernel has taken some of it. Maybe called more than once."""
@@ -100,6 +102,15 @@ class Wire:
             *_checked(headers),
         )
 
+    async def start(self, group: TaskGroup) -> None:
+        """Let whoever gets the credentials live in *group*."""
+        if self._auth is not None and not callable(self._auth):
+            await group.start(self._auth.run)
+
+    def is_held_up(self) -> bool:
+        """Whether new credentials are waited for."""
+        return self._auth is not None and not callable(self._auth) and self._auth.busy
+
     @property
     def origin(self) -> Origin:
         """The only origin that anything is ever sent to."""
@@ -112,33 +123,73 @@ class Wire:
         sending: Sending,
         *,
         moves: bool = False,
+        stream: bool = False,
     ) -> tuple[Lease, ResponseHead]:
         """Send one request: the connection, to read on and to release, and the head.
 
         :param moves: a redirect holds for all that follows, too.
+        :param stream: the response will be held for long.
         :raises ProtocolError: a redirect that we do not follow.
         :raises Denied: there are no credentials to be had.
+        :raises AuthenticationRequired: the server wants others, which are not to be had.
         """
         headers = (*self._base, *headers)
-        if self._auth is not None:
-            headers += await self._credentials(self._auth)
-        url = self.url
+        auth = self._auth
+        tried: set[str] = set()
+        while True:
+            lease, head, generation = await self._follow(
+                method, headers, sending, moves=moves, stream=stream
+            )
+            if auth is None or callable(auth) or sending.courtesy:
+                return lease, head
+            told = challenged_in(head, generation)
+            if told is None:
+                if head.status < 400:
+                    auth.accepted(generation)
+                return lease, head
+            # Signing in takes a user's time; the connection is not kept waiting.
+            lease.release()
+            once = told.reason not in tried
+            if not (once and await auth.challenged(told) and await sending.again(told.reason)):
+                raise status_error_for(head)
+            tried.add(told.reason)
+
+    async def _follow(
+        self, method: bytes, headers: RawHeaders, sending: Sending, *, moves: bool, stream: bool
+    ) -> tuple[Lease, ResponseHead, int]:
+        """Send, and follow redirects. The number tells which credentials the last one carried."""
+        auth, url, generation = self._auth, self.url, 0
         for _ in range(REDIRECTS_MAX + 1):
-            lease, head = await self._send_once(method, url, headers, sending)
+            carried = headers
+            if auth is not None:
+                # For each hop: a proof of possession names the URL that it is for.
+                given, generation = await self._credentials(auth, method, url)
+                carried += given
+            lease, head = await self._send_once(method, url, carried, sending, stream=stream)
+            nonce = head.get(b"dpop-nonce")
+            if nonce is not None and auth is not None and not callable(auth):
+                auth.note_nonce(str(url), nonce)
             if head.status not in _REDIRECTS:
                 if moves:
                     self.url = url
-                return lease, head
+                return lease, head, generation
             lease.release()
             # Not a second sending: the server says that the first one was not to it.
             url = _redirected(head, url)
         raise ProtocolError(f"the server redirects more than {REDIRECTS_MAX} times")
 
     async def _send_once(
-        self, method: bytes, url: ServerURL, headers: RawHeaders, sending: Sending
+        self,
+        method: bytes,
+        url: ServerURL,
+        headers: RawHeaders,
+        sending: Sending,
+        *,
+        stream: bool,
     ) -> tuple[Lease, ResponseHead]:
         target = url.target.encode()
-        lease = self._pool.lease_nowait(self.origin) or await self._pool.lease(self.origin)
+        lease = self._pool.lease_nowait(self.origin, stream=stream)
+        lease = lease or await self._pool.lease(self.origin, stream=stream)
         sending.begun = True
         try:
             request = Request(method, target, headers, sending.body)
@@ -155,25 +206,34 @@ class Wire:
         except BaseException:
             lease.discard()
             raise
-        lease = await self._pool.lease(self.origin, fresh=True)
+        request = Request(method, target, headers, sending.body)
         try:
-            request = Request(method, target, headers, sending.body)
+            return await self._send_afresh(request, sending, stream=stream)
+        except GatewayError as exc:
+            if exc.delivery == "not_sent" and not not_sent:
+                exc.delivery = "unknown"  # the first sending may have arrived
+            raise
+
+    async def _send_afresh(
+        self, request: Request, sending: Sending, *, stream: bool
+    ) -> tuple[Lease, ResponseHead]:
+        lease = await self._pool.lease(self.origin, stream=stream, fresh=True)
+        try:
             return lease, await lease.connection.send(request, sending.taken)
         except BaseException:
             lease.discard()
             raise
 
-    async def _credentials(self, auth: Auth) -> RawHeaders:
+    async def _credentials(
+        self, auth: Auth, method: bytes, url: ServerURL
+    ) -> tuple[RawHeaders, int]:
+        given = await ask(auth, method.decode(), str(url), self.origin)
         try:
-            with anyio.fail_after(AUTH_S):
-                return _checked(await auth())
-        except GatewayError:
-            raise
-        except Exception as exc:
-            # Whatever it was, nothing is sent without them. Its text may hold a secret.
+            return _checked(given.headers), given.generation
+        except (ValueError, InvalidArguments):
             raise Denied(
-                f"{self.origin}: no credentials: {type(exc).__name__}", reason="no_credentials"
-            ) from exc
+                f"{self.origin}: no credentials that can be sent", reason="no_credentials"
+            ) from None
 
 
 def _redirected(head: ResponseHead, url: ServerURL) -> ServerURL:

@@ -13,7 +13,13 @@ from anyio.abc import TaskStatus
 from attrs import field, frozen
 
 from sark_trio import jsontext
-from sark_trio.errors import ClientClosed, GatewayError, InvalidArguments, TransportError
+from sark_trio.errors import (
+    ClientClosed,
+    GatewayError,
+    InvalidArguments,
+    ProtocolError,
+    TransportError,
+)
 from sark_trio.machines.pool import PoolOptions, PoolStatistics
 from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.options import Timeouts

@@ -14,10 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import anyio
 from anyio.abc import TaskStatus
 from attrs import field, frozen
 
-from sark_trio.mcp.messages import Agreed, Notification
+from sark_trio.errors import ServerDisconnected
+from sark_trio.machines.supervise import SupervisorStatistics
+from sark_trio.mcp.messages import Agreed, Notification, Request, RequestId
+from sark_trio.mcp.meta import LogLevel, request_meta, with_meta
 
 __all__ = ["Outgoing", "Transport", "TransportStatistics"]
 
@@ -34,16 +38,54 @@ class Outgoing:
     headers: tuple[tuple[str, str], ...] = ()
     #: Handed each notification that belongs to *this* request; synchronous, must not block.
     on_notification: Callable[[Notification], None] | None = None
+    #: Answers a request of the server's that comes with *this* one (until 2025-11-25): its
+    #: ``result`` member; see :class:`~sark_trio.transports.answering.Answering`.
+    on_request: Callable[[Request], Awaitable[Mapping[str, Any]]] | None = None
+    #: What we offer to the server for this request (since 2026-07-28); ``None``: what the
+    #: transport was made with.
+    capabilities: Mapping[str, Any] | None = None
+    #: Least severe log message that the server may send with it (since 2026-07-28).
+    log_level: LogLevel | None = None
     #: Called when the first byte of this request was accepted by the kernel or the pipe, and
     #: again if it is sent again: from then on a timeout or a cancellation leaves the outcome
     #: unknown.
     on_sent: Callable[[], None] | None = None
+    #: When its caller is cancelled: whether that is because the time is up that the server was
+    #: given, and not because nobody wants the answer any more.
+    timed_out: Callable[[], bool] | None = None
     #: Safe to send again although the first sending may have arrived (laws, 2.2).
     replay_safe: bool = False
     #: Asked, with a one-word reason (``stale_connection``, ``session_renewed``,
     #: ``version_changed``), before this request is put on a wire a second time. It pays the
     #: retry budget and writes the audit record; ``None`` or ``False`` forbids.
     may_resend: Callable[[str], Awaitable[bool]] | None = None
+    #: Trace context of the request: ``traceparent``, ``tracestate``, ``baggage``. It stands in
+    #: the ``_meta`` of *params*, for the server; HTTP has it in headers, too, for what is between.
+    trace: Mapping[str, str] | None = None
+
+    def params_in(
+        self,
+        version: str,
+        request_id: RequestId,
+        *,
+        client_info: Mapping[str, Any],
+        capabilities: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """The parameters with the ``_meta`` that *version* wants.
+
+        :param capabilities: what the transport was made with.
+        :raises InvalidArguments: the caller's own ``_meta`` has a reserved key.
+        """
+        meta = request_meta(
+            version,
+            client_info=client_info,
+            client_capabilities=capabilities if self.capabilities is None else self.capabilities,
+            own=self.params.get("_meta"),
+            log_level=self.log_level,
+            progress_token=None if self.on_notification is None else request_id,
+            trace=self.trace,
+        )
+        return with_meta(self.params, meta)
 
 
 @frozen(kw_only=True)
@@ -57,6 +99,8 @@ class TransportStatistics:
     garbage: int = 0
     #: Times a session or process had to be made anew.
     restarts: int = 0
+    #: How often its process may yet be started, where it has one.
+    supervision: SupervisorStatistics | None = None
     #: Transport-specific facts, fit for JSON.
     details: Mapping[str, Any] = field(factory=dict)
 
@@ -66,6 +110,9 @@ class Transport(ABC):
 
     #: ``http``, ``stdio``, ... : fit for a metric label.
     kind: str
+    #: Whether requests wait for somebody else than the server, such as a user who signs in:
+    #: then the time that passes says nothing about the server.
+    is_held_up: Callable[[], bool] = staticmethod(lambda: False)
 
     @abstractmethod
     async def run(self, *, task_status: TaskStatus[None]) -> None:
@@ -96,6 +143,27 @@ class Transport(ABC):
         :raises TransportError, ProtocolError: no answer; ``delivery`` says how far it got.
         :raises ClientClosed: the transport is closed.
         """
+
+    async def listen(self, outgoing: Outgoing) -> None:
+        """Hear of changes until the server ends that, or the wire breaks; see ``mcp.changes``.
+
+        :param outgoing: ``subscriptions/listen``. Until 2025-11-25 there is no such request:
+            then the stream is opened that there is instead, ``on_sent`` is called when it is,
+            and ``on_notification`` is told what comes on it; on a channel that all messages
+            share, the transport's own listener is.
+        :raises GatewayError: as :meth:`request`.
+        """
+        if (await self.connect()).modern:
+            await self.request(outgoing)
+            return
+        if outgoing.on_sent is not None:
+            outgoing.on_sent()
+        await self.wait_lost()
+        raise ServerDisconnected("the connection that changes were told on is gone")
+
+    async def wait_lost(self) -> None:
+        """Wait until the present connection or process is gone, and all that it knew of us."""
+        await anyio.sleep_forever()
 
     @abstractmethod
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:

@@ -11,14 +11,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
-from sark_trio.errors import ClientClosed, Delivery, GatewayError, InvalidArguments
+from sark_trio.errors import (
+    ClientClosed,
+    Delivery,
+    GatewayError,
+    InvalidArguments,
+    ProtocolError,
+    TransportError,
+)
 from sark_trio.mcp import codec
 from sark_trio.mcp.messages import Agreed
 from sark_trio.transports.answering import Answering, Asker
@@ -32,6 +39,9 @@ __all__ = ["Conversation"]
 @define(eq=False, repr=False, kw_only=True)
 class Conversation(ABC):
     """One connection to a server. Served by :meth:`run`; everything else is for any task."""
+
+    #: What stands after each message of ours.
+    terminator: ClassVar[bytes] = b""
 
     #: Of the server, for messages.
     name: str
@@ -55,7 +65,7 @@ class Conversation(ABC):
             outbox=self._outbox,
             tally=self.tally,
             on_event=self.on_event,
-            terminator=b"",
+            terminator=self.terminator,
         )
 
     def __repr__(self) -> str:
@@ -76,6 +86,14 @@ class Conversation(ABC):
         """Whether it takes calls."""
         return self._verdict is None
 
+    def why(self) -> GatewayError:
+        """The error of a call that comes too late.
+
+        :raises AssertionError: it is alive.
+        """
+        assert self._verdict is not None
+        return self._verdict("not_sent")
+
     async def request(self, outgoing: Outgoing, agreed: Agreed) -> dict[str, Any]:
         """Make one request in the *agreed* version; its result. Cancelling tells the server.
 
@@ -89,7 +107,7 @@ class Conversation(ABC):
         call = Call(outgoing.method, outgoing.on_notification, outgoing.on_request)
         try:
             call_id = self._board.open(call, anyio.current_time())
-            data = self._checked(self._encoded(call_id, outgoing, agreed))
+            data = self._framed(self._encoded(call_id, outgoing, agreed))
             on_sent = outgoing.on_sent
             begun = None if on_sent is None else partial(self._board.tell, on_sent)
             self._board.post(call, data, begun)
@@ -98,6 +116,7 @@ class Conversation(ABC):
         except BaseException:
             # Synchronous: there is no checkpoint in it at which it could be cut short.
             self._abandon(call, reason="the caller gave up")
+            self._given_up(call, outgoing)
             raise
         self._board.release(call)
         return call.result()
@@ -112,7 +131,7 @@ class Conversation(ABC):
         call = Call(method)
         call_id = self._board.open(call, anyio.current_time())
         try:
-            self._board.post(call, self._checked(codec.encode_request(call_id, method, params)))
+            self._board.post(call, self._framed(codec.encode_request(call_id, method, params)))
             with anyio.fail_after(wait_s):
                 await call.done.wait()
         except BaseException:
@@ -126,7 +145,7 @@ class Conversation(ABC):
         :raises InvalidArguments: it cannot be sent as it is.
         :raises GatewayError: the conversation is over.
         """
-        data = self._checked(codec.encode_notification(method, params))
+        data = self._framed(codec.encode_notification(method, params))
         await self._wait_room()
         self._outbox.put(data)
 
@@ -138,6 +157,21 @@ class Conversation(ABC):
             self._outbox.fail_line(lambda: verdict("not_sent"))
             self._condemned.set()
             self._opening.cancel()
+
+    def reject(self, verdict: Verdict) -> None:
+        """End it because its handshake failed: as :meth:`condemn`."""
+        self.condemn(verdict)
+
+    def hung_up(self, end: GatewayError) -> bool:
+        """Whether *end*, of a conversation that is over, says that the server left.
+
+        Some servers do on a request that they do not know; a new connection may fare better.
+        """
+        return isinstance(end, TransportError | ProtocolError)
+
+    def stillborn(self) -> GatewayError:
+        """The error of a handshake in which the server left for good."""
+        return self.why()
 
     async def wait_over(self) -> None:
         """Wait until it takes no more calls."""
@@ -155,6 +189,9 @@ class Conversation(ABC):
         """Nobody waits for *call* any more. Synchronous."""
         self._board.abandon(call, reason=reason)
 
+    def _given_up(self, call: Call, outgoing: Outgoing) -> None:
+        """Nobody waits for *call* any more, and that may tell something of the server."""
+
     def _encoded(self, call_id: int, outgoing: Outgoing, agreed: Agreed) -> bytes:
         about = {"client_info": self.client_info, "capabilities": self.capabilities}
         params = outgoing.params_in(agreed.version, call_id, **about)
@@ -166,13 +203,13 @@ class Conversation(ABC):
         if self._verdict is not None:
             raise self._verdict("not_sent")
 
-    def _checked(self, message: bytes) -> bytes:
+    def _framed(self, message: bytes) -> bytes:
         if len(message) > self.message_bytes_max:
             raise InvalidArguments(
                 f"the message is {len(message)} bytes long; at most {self.message_bytes_max} "
                 "may go to a server at once"
             )
-        return message
+        return message + self.terminator
 
     def _stopped(self, delivery: Delivery) -> GatewayError:
         return ClientClosed(f"the connection to {self.name} is being closed", delivery=delivery)

@@ -7,7 +7,8 @@ owns what outlives a call: dials, the handshake, draining, answers to requests o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final, final
 
 import anyio
@@ -18,14 +19,16 @@ from attrs import asdict
 from sark_trio.errors import (
     ClientClosed,
     ReadTimeout,
+    ServerDisconnected,
     SessionExpired,
     TransportError,
 )
 from sark_trio.machines.pool import PoolOptions
+from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import encode_notification
 from sark_trio.mcp.evidence import UNSUPPORTED_VERSION
 from sark_trio.mcp.headers import modern_headers
-from sark_trio.mcp.messages import Agreed, Failure, Request, Success
+from sark_trio.mcp.messages import Agreed, Failure, Notification, Request, Success
 from sark_trio.mcp.session import Session
 from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.options import Timeouts
@@ -33,6 +36,7 @@ from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.watch import DeadlineWatch
+from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports._http_answers import (
     AnswerReader,
     Handlers,
@@ -41,20 +45,24 @@ from sark_trio.transports._http_answers import (
 from sark_trio.transports._http_calls import Call, Identity, may_resend, mirrored_headers
 from sark_trio.transports._http_endpoint import POST_HEADERS, Endpoint, session_headers
 from sark_trio.transports._http_handshake import Handshake
+from sark_trio.transports._http_streams import Streams
 from sark_trio.transports._http_wire import (
     Auth,
     Headers,
+    RawHeaders,
     Wire,
     encode_headers,
 )
+from sark_trio.transports.answering import Answering, Asker
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
 __all__ = ["HttpTransport"]
 
 #: Larger messages are refused; tool results beyond it belong into resources.
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
-#: Answers to requests of the server's under way; more requests go unanswered.
-REPLIES_MAX: Final = 16
+#: Without a byte on a stream of changes; servers are encouraged to send comments meanwhile
+#: (2026-07-28, "Receiving Messages").
+LISTEN_IDLE_S: Final = 300.0
 
 
 @final
@@ -63,17 +71,21 @@ class HttpTransport(Transport):
 
     :param url: the MCP endpoint, ``http`` or ``https``.
     :param headers: sent with every request, to the URL's exact origin and nowhere else.
-    :param auth: asked for further headers (credentials) before every request.
+    :param auth: asked for credentials before every request, and maybe told of refusals.
     :param tls: whom to trust.
     :param pool: limits of the connection pool.
     :param timeouts: time limits of connections and exchanges.
     :param message_bytes_max: largest message that the server may send.
     :param client_info: who we are: ``name`` and ``version``.
     :param capabilities: what we offer to the server.
+    :param on_event: told each notification that belongs to no request; synchronous, must not
+        block. What it raises is counted and forgotten.
+    :param on_request: answers a legacy server's requests that come with no request of ours.
     :param pinned_version: speak this protocol version or fail.
     :param backend: where network streams come from; sockets by default.
     :param address_check: asked about every address that the host resolves to, before one of
         them is connected to. Sockets only.
+    :param report: told of connections and sessions.
     :raises ValueError: a bad URL, header or limit.
     """
 
@@ -91,9 +103,12 @@ class HttpTransport(Transport):
         message_bytes_max: int = MESSAGE_BYTES_MAX,
         client_info: Mapping[str, Any] | None = None,
         capabilities: Mapping[str, Any] | None = None,
+        on_event: Callable[[Notification], None] | None = None,
+        on_request: Asker | None = None,
         pinned_version: str | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
         address_check: AddressCheck | None = None,
+        report: Reporter | None = None,
     ) -> None:
         if message_bytes_max < 1:
             raise ValueError("message_bytes_max must be positive")
@@ -107,13 +122,19 @@ class HttpTransport(Transport):
             options=pool,
             timeouts=timeouts,
             tls=tls,
+            report=report,
         )
         self._wire = Wire(url, headers=headers, auth=auth, pool=self._pool)
+        self.is_held_up = self._wire.is_held_up
         self._reader = AnswerReader(message_bytes_max)
         self._counters = self._reader.counters
         self._endpoint = Endpoint(self._wire, self._reader, self._identity)
-        self._handshake = Handshake(self._endpoint, pinned_version)
-        self._replies = 0
+        self._handshake = Handshake(self._endpoint, pinned_version, report)
+        self._streams = Streams(
+            wire=self._wire, reader=self._reader, handshake=self._handshake, report=report
+        )
+        self._on_event, self._on_request = on_event, on_request
+        self._answering: Answering | None = None
         self._group: TaskGroup | None = None
         self._closed = False
         self._closing = anyio.Event()
@@ -128,7 +149,8 @@ class HttpTransport(Transport):
         try:
             async with anyio.create_task_group() as group:
                 await group.start(self._watch.run)
-                self._group = group
+                await self._wire.start(group)
+                self._group, self._answering = group, Answering(group, self._on_request)
                 task_status.started()
                 async with anyio.create_task_group() as pool_group:
                     await pool_group.start(self._pool.run)
@@ -137,6 +159,7 @@ class HttpTransport(Transport):
                     finally:
                         # Before anybody learns that the connection under them was closed.
                         self._closed = True
+                    self._streams.close()
                     session = self._handshake.close()
                     if session is not None:
                         await self._endpoint.end_session(session)
@@ -210,6 +233,13 @@ class HttpTransport(Transport):
                 raise ClientClosed("the transport was closed", delivery=exc.delivery) from exc
             raise
 
+    async def listen(self, outgoing: Outgoing) -> None:
+        """Hear of changes; on the GET stream in a session. See :meth:`Transport.listen`."""
+        if (await self.connect()).modern:
+            await self.request(outgoing)
+            return
+        await self._streams.listen(self._running(), self._unasked(), outgoing.on_sent)
+
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Send one notification; see :meth:`Transport.notify`."""
         agreed = await self.connect()
@@ -232,14 +262,22 @@ class HttpTransport(Transport):
         headers = POST_HEADERS + encode_headers(names)
         if outgoing.headers:
             headers += mirrored_headers(outgoing.headers)
-        lease, head = await self._wire.send(b"POST", headers, call)
+        if outgoing.trace is not None:
+            headers += encode_headers(outgoing.trace.items())
+        stream = outgoing.method == LISTEN
+        lease, head = await self._wire.send(b"POST", headers, call, stream=stream)
         # Leaving early closes the connection, which is how the server is told to stop.
         with lease:
-            handlers = Handlers(on_notification=outgoing.on_notification)
-            return await self._reader.read(lease.connection, head, call.request_id, handlers)
+            to = Handlers(outgoing.on_notification)
+            if stream:
+                lease.connection.listen()
+                to.idle_s = LISTEN_IDLE_S
+            return await self._reader.read(lease.connection, head, call.request_id, to)
 
     async def _legacy_request(self, outgoing: Outgoing, group: TaskGroup) -> Success | Failure:
         session = await self._handshake.session(group)
+        if self._on_request is not None:
+            await self._streams.ready(group, session, self._unasked())
         answer = await self._in_session(outgoing, session)
         if answer is None:
             session = await self._handshake.renewed(session, group, retried=False)
@@ -256,32 +294,55 @@ class HttpTransport(Transport):
         """The answer, or ``None`` where the server does not know the session any more."""
         call = Call(outgoing, session.version, self._identity)
         headers = session_headers(session)
+        if outgoing.trace is not None:
+            headers += encode_headers(outgoing.trace.items())
+        asked: set[anyio.CancelScope] = set()
+        take = partial(self._ask, outgoing.on_request, asked)
+        to = Handlers(outgoing.on_notification, take, self._heard)
         try:
-            lease, head = await self._wire.send(b"POST", POST_HEADERS + headers, call)
-            with lease:
-                if head.status == 404 and session.id is not None:
-                    return None
-                handlers = Handlers(
-                    outgoing.on_notification, lambda request: self._answer(request, session)
-                )
-                return await self._reader.read(lease.connection, head, call.request_id, handlers)
+            return await self._answer(call, session, headers, to)
         except BaseException as exc:
             gave_up = isinstance(exc, ReadTimeout | anyio.get_cancelled_exc_class())
             if gave_up and call.begun:
                 await self._endpoint.tell_cancelled(call.request_id, session)
             raise
-
-    def _answer(self, request: Request, session: Session) -> None:
-        # In a task: the call that it came with goes on meanwhile.
-        if self._group is not None and self._replies < REPLIES_MAX:
-            self._replies += 1
-            self._group.start_soon(self._send_answer, request, session)
-
-    async def _send_answer(self, request: Request, session: Session) -> None:
-        try:
-            await self._endpoint.answer(request, session)
         finally:
-            self._replies -= 1
+            for scope in asked:
+                scope.cancel()
+
+    async def _answer(
+        self, call: Call, session: Session, headers: RawHeaders, to: Handlers
+    ) -> Success | Failure | None:
+        lease, head = await self._wire.send(b"POST", POST_HEADERS + headers, call)
+        try:
+            with lease:
+                if head.status == 404 and session.id is not None:
+                    return None
+                return await self._reader.read(lease.connection, head, call.request_id, to)
+        except ServerDisconnected:
+            if not to.last_event_id:
+                raise
+        return await self._streams.resume(self._running(), session, call.request_id, to)
+
+    def _unasked(self) -> Handlers:
+        """For what belongs to no request of ours."""
+        return Handlers(self._heard, partial(self._ask, None, None))
+
+    def _ask(
+        self, ask: Asker | None, asked: set[anyio.CancelScope] | None, request: Request
+    ) -> None:
+        if self._answering is not None:
+            self._answering.take(request, self._reply, ask, asked)
+
+    async def _reply(self, body: bytes) -> None:
+        session = await self._handshake.session(self._running())
+        await self._endpoint.post(body, session_headers(session))
+
+    def _heard(self, notification: Notification) -> None:
+        if notification.method == "notifications/cancelled" and self._answering is not None:
+            self._answering.withdraw(notification.params.get("requestId"))
+        elif self._on_event is not None:
+            self._on_event(notification)
 
     def _running(self) -> TaskGroup:
         if self._closed or self._group is None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from sark_trio.errors import GatewayError, ProtocolError, RemoteError, TransportError
+from sark_trio.errors import ProtocolError, RemoteError, TransportError
 from sark_trio.mcp.era import Discover, Done, Failed, Initialize, Negotiation, Step
 from sark_trio.mcp.messages import Agreed, Fault
 from sark_trio.mcp.meta import request_meta
@@ -29,7 +29,7 @@ class Introduction:
         """Go on with *negotiation* in *talk*; ``None`` if it needs another connection.
 
         :raises ProtocolError: nothing in common.
-        :raises GatewayError: the conversation ended, or the server refused to have one.
+        :raises GatewayError: the conversation ended, and another one would not help.
         """
         step: Step | Fault = negotiation.next()
         while isinstance(step, Discover | Initialize):
@@ -40,6 +40,8 @@ class Introduction:
             if not step.agreed.modern:
                 await talk.notify("notifications/initialized", {})
             return step.agreed
+        if not talk.alive:
+            raise talk.stillborn()
         assert isinstance(step, Failed), step
         raise ProtocolError(f"{talk.name}: {step.message}", delivery="not_sent")
 
@@ -55,9 +57,9 @@ class Introduction:
         except RemoteError as exc:
             return negotiation.on_error(exc.code, exc.message, exc.data)
         except (TransportError, ProtocolError) as exc:
-            if not talk.alive:
-                return _after_end(exc, negotiation)
-            if isinstance(exc, TransportError):
+            if not talk.alive and talk.hung_up(exc):
+                return negotiation.on_process_exit()
+            if not talk.alive or isinstance(exc, TransportError):
                 raise
             result = None  # an answer that is none: no era's
         except TimeoutError:
@@ -76,11 +78,3 @@ class Introduction:
             "capabilities": self.capabilities,
             "clientInfo": self.client_info,
         }
-
-
-def _after_end(end: GatewayError, negotiation: Negotiation) -> Step | Fault:
-    # Some servers hang up on a request that they do not know; a new connection may do better.
-    step = negotiation.on_process_exit()
-    if isinstance(step, Initialize):
-        return step
-    raise end

@@ -25,6 +25,7 @@ from sark_trio.errors import (
     RemoteError,
 )
 from sark_trio.mcp.messages import Agreed, Notification
+from sark_trio.mcp.meta import LogLevel
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
 __all__ = ["Incoming", "MemoryTransport", "Serve"]
@@ -56,6 +57,16 @@ class Incoming:
     def headers(self) -> tuple[tuple[str, str], ...]:
         """Mirrored parameters; see :class:`Outgoing`."""
         return self._outgoing.headers
+
+    @property
+    def capabilities(self) -> Mapping[str, Any]:
+        """What the client offers for this request."""
+        return self._outgoing.capabilities or {}
+
+    @property
+    def log_level(self) -> LogLevel | None:
+        """The least severe log message that the client wants with it."""
+        return self._outgoing.log_level
 
     def receive(self) -> dict[str, Any]:
         """Take the request: its parameters. From here on it may have had effects."""

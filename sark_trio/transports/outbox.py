@@ -44,6 +44,13 @@ class Entry:
     #: Whether the kernel took at least one byte of it.
     begun: bool = False
 
+    def begin(self) -> None:
+        """Some of it is out, or must be taken to be."""
+        if not self.begun:
+            self.begun = True
+            if self.on_begun is not None:
+                self.on_begun()
+
 
 @final
 @define(eq=False)
@@ -140,15 +147,23 @@ class Outbox:
         """The buffers that go out next, in order."""
         return [entry.data for entry in islice(self._queue, BATCH_MAX)]
 
+    def first(self) -> Entry:
+        """What goes out next, for a channel that takes one message at a time."""
+        return next(iter(self._queue))
+
+    def take(self) -> Entry:
+        """What goes out next, no more in the queue: whoever takes it answers for it."""
+        entry, _ = self._queue.popitem(last=False)
+        self._bytes -= len(entry.data)
+        self.call_next()
+        return entry
+
     def advance(self, count: int) -> None:
         """The kernel took *count* bytes of :meth:`batch`."""
         self._bytes -= count
         while count > 0:
             entry = next(iter(self._queue))
-            if not entry.begun:
-                entry.begun = True
-                if entry.on_begun is not None:
-                    entry.on_begun()
+            entry.begin()
             if count < len(entry.data):
                 entry.data = memoryview(entry.data)[count:]
                 break

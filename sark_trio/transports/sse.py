@@ -15,6 +15,7 @@ from attrs import define, field
 
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.mcp.versions import HTTP_SSE
+from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.options import Timeouts
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
@@ -46,6 +47,8 @@ class SseTransport(ReconnectingTransport):
     :param timeouts: time limits of connections and POSTs. The stream may be silent for as long
         as it likes: TCP finds a peer that is gone.
     :param backend: where network streams come from; sockets by default.
+    :param address_check: asked about every address that the host resolves to, before one of
+        them is connected to. Sockets only.
     :param report: told of connections.
     :raises ValueError: a bad URL, header or limit.
     """
@@ -62,6 +65,7 @@ class SseTransport(ReconnectingTransport):
     limits: PoolOptions | None = field(default=None, kw_only=True)
     timeouts: Timeouts | None = field(default=None, kw_only=True)
     backend: httpcore.AsyncNetworkBackend | None = field(default=None, kw_only=True)
+    address_check: AddressCheck | None = field(default=None, kw_only=True)
     report: Reporter | None = field(default=None, kw_only=True)
     #: Servers of this transport speak its revision; later ones have another transport.
     pinned_version: str | None = field(default=HTTP_SSE, init=False)
@@ -72,7 +76,8 @@ class SseTransport(ReconnectingTransport):
 
     def __attrs_post_init__(self) -> None:
         self._pool = ConnectionPool(
-            backend=self.backend or AnyIOBackend(watch=self._watch),
+            backend=self.backend
+            or AnyIOBackend(address_check=self.address_check, watch=self._watch),
             options=self.limits,
             timeouts=self.timeouts,
             tls=self.tls,

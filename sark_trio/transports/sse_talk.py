@@ -104,7 +104,7 @@ class SseTalk(Conversation):
 
         :raises GatewayError: as :meth:`Transport.notify`.
         """
-        data = self._checked(codec.encode_notification(method, params))
+        data = self._framed(codec.encode_notification(method, params))
         if self._verdict is not None:
             raise self._verdict("not_sent")
         await self._send(Sending(data))

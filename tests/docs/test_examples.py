@@ -14,9 +14,11 @@ from tests.support.peers import peer
 from tests.tidy.source import ROOT
 
 DOCS = ROOT / "docs"
-EXAMPLES = sorted(path.name for path in (DOCS / "examples").glob("*.py"))
+#: What examples import; no program of its own.
+SHARED = {"trial_gateway.py"}
+EXAMPLES = sorted({path.name for path in (DOCS / "examples").glob("*.py")} - SHARED)
 #: What an example needs beside the package: the peer whose programs must be on PATH.
-NEEDS = {"quickstart.py": "mcp2"}
+NEEDS = {"quickstart.py": "mcp2", "client_opa.py": "opa"}
 
 
 def shown_output(example: str) -> str:

@@ -16,6 +16,7 @@ from sark_trio.cli import main as cli
 from sark_trio.cli.output import EXIT_CODES
 from sark_trio.client.config import (
     AuditSettings,
+    GatewaySettings,
     IdentitySettings,
     PolicySettings,
     Settings,
@@ -26,11 +27,13 @@ from sark_trio.governance.detect import PATTERNS
 from sark_trio.governance.query import superset_input
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.failure import RETRY_TABLE
+from sark_trio.machines.limits import ResourceLimits
 from tests.tidy.source import ROOT
 
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 ENVIRON = {
+    "AUDIT_KEY": "the key of another gateway",
     "DB_TOKEN": "t0ken",
     "LOG_LEVEL": "warning",
     "REGISTRY_KEY": "k3y",
@@ -62,6 +65,8 @@ def test_the_example_configuration_is_read_whole() -> None:
     assert isinstance(files, Stdio)
     assert isinstance(db, Http)
     assert files.command == ("mcp-server-filesystem", ".")
+    assert files.limits is not None
+    assert (files.limits.rss_bytes_max, files.limits.cpu_percent_max) == (2**30, 400)
     assert db.headers["Authorization"] == "Bearer t0ken"
     assert db.tls is not None
     assert db.tls.client_key_file == str(EXAMPLES / "client.key")
@@ -77,7 +82,17 @@ def test_the_example_configuration_is_read_whole() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [Settings, PolicySettings, AuditSettings, IdentitySettings, BreakerOptions, RetryConfig, Stdio],
+    [
+        Settings,
+        PolicySettings,
+        AuditSettings,
+        IdentitySettings,
+        GatewaySettings,
+        BreakerOptions,
+        RetryConfig,
+        Stdio,
+        ResourceLimits,
+    ],
 )
 def test_every_option_of_the_file_is_on_its_page(kind: type) -> None:
     shown = page("howto/configure") + (EXAMPLES / "sark.toml").read_text()

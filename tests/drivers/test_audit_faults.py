@@ -86,6 +86,7 @@ async def test_the_interval_mode_syncs_by_the_clock(autojump_clock: MockClock) -
     assert _report(disk, kept).ok
 
 
+@pytest.mark.row(49)
 @pytest.mark.trio
 async def test_a_sync_that_fails_in_interval_mode(autojump_clock: MockClock) -> None:
     disk = MemoryDisk()
@@ -118,6 +119,7 @@ async def test_a_checkpoint_is_due_by_the_clock_too(autojump_clock: MockClock) -
         assert [item.size for item in kept] == [2, 3]
 
 
+@pytest.mark.row(49)
 @pytest.mark.trio
 @pytest.mark.fault(49)
 async def test_a_broken_disk_ends_the_log(autojump_clock: MockClock) -> None:
@@ -141,6 +143,7 @@ async def test_a_broken_disk_ends_the_log(autojump_clock: MockClock) -> None:
         assert _report(disk).ok
 
 
+@pytest.mark.row(49)
 @pytest.mark.trio
 async def test_a_full_disk_refuses_calls_until_there_is_room(autojump_clock: MockClock) -> None:
     disk = MemoryDisk(write_bytes_max=100)
@@ -166,6 +169,7 @@ async def test_a_full_disk_refuses_calls_until_there_is_room(autojump_clock: Moc
     assert _kinds(disk) == ["open", "intent", "intent", "outcome", "outcome", "intent"]
 
 
+@pytest.mark.row(49, 50)
 @pytest.mark.trio
 async def test_a_disk_that_fills_in_the_middle_of_a_record(autojump_clock: MockClock) -> None:
     rng = random.Random(0)
@@ -186,6 +190,7 @@ async def test_a_disk_that_fills_in_the_middle_of_a_record(autojump_clock: MockC
     assert (report.ok, report.in_doubt) == (True, ())
 
 
+@pytest.mark.row(49)
 @pytest.mark.trio
 async def test_a_disk_without_room_for_a_new_file(autojump_clock: MockClock) -> None:
     disk = MemoryDisk()
@@ -199,6 +204,7 @@ async def test_a_disk_without_room_for_a_new_file(autojump_clock: MockClock) -> 
     assert _report(disk).ok
 
 
+@pytest.mark.row(49)
 @pytest.mark.trio
 async def test_a_log_that_can_not_be_begun(autojump_clock: MockClock) -> None:
     for errors, message in (
@@ -213,6 +219,7 @@ async def test_a_log_that_can_not_be_begun(autojump_clock: MockClock) -> None:
         assert not disk.locked
 
 
+@pytest.mark.row(49)
 def test_a_full_queue_blocks_for_a_second_and_refuses(tmp_path: Path) -> None:
     clock = MockClock()
     files = HangingFiles()
@@ -269,6 +276,7 @@ async def test_dropping_is_counted_and_told(autojump_clock: MockClock) -> None:
     assert b'"details":{"calls":2}' in b"".join(disk.contents.values())
 
 
+@pytest.mark.row(49)
 def test_a_disk_that_does_not_answer_refuses_calls_until_it_does(tmp_path: Path) -> None:
     clock, files, alarms = MockClock(), HangingFiles(), list[str]()
 
@@ -418,6 +426,7 @@ def test_closing_does_not_wait_for_a_disk_that_does_not_answer(tmp_path: Path) -
     trio.run(main, clock=clock)
 
 
+@pytest.mark.row(51)
 @pytest.mark.trio
 async def test_a_sink_that_hangs_holds_up_nothing(autojump_clock: MockClock) -> None:
     alarms: list[str] = []
@@ -442,6 +451,7 @@ async def test_a_sink_that_hangs_holds_up_nothing(autojump_clock: MockClock) -> 
     assert "before the log was closed" in alarms[-1]
 
 
+@pytest.mark.row(52)
 @pytest.mark.trio
 async def test_the_wall_clock_decides_nothing(autojump_clock: MockClock) -> None:
     rng = random.Random(0)

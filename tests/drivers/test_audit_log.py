@@ -137,6 +137,7 @@ async def test_calls_without_an_outcome_are_found_and_ended(tmp_path: Path) -> N
     assert verify_directory(tmp_path).ok
 
 
+@pytest.mark.row(50)
 async def test_a_torn_end_is_cut_off_and_recorded(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         await log.intent(call("a"))
@@ -166,6 +167,7 @@ async def test_a_segment_without_a_record_goes(tmp_path: Path) -> None:
     assert verify_directory(tmp_path).ok
 
 
+@pytest.mark.row(50)
 @pytest.mark.parametrize("position", [0, 1])
 async def test_a_damaged_record_that_was_acknowledged_is_no_torn_end(
     tmp_path: Path, position: int
@@ -185,6 +187,7 @@ async def test_a_damaged_record_that_was_acknowledged_is_no_torn_end(
         list(read_records(tmp_path))
 
 
+@pytest.mark.row(50)
 async def test_a_record_that_does_not_follow_is_no_torn_end(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         await log.intent(call("a"))
@@ -204,6 +207,7 @@ async def test_a_record_that_does_not_follow_is_no_torn_end(tmp_path: Path) -> N
         await AuditLog(tmp_path).run()
 
 
+@pytest.mark.row(50)
 async def test_a_damaged_older_segment_is_no_torn_end(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         await log.intent(call("a"))
@@ -279,6 +283,7 @@ async def test_closing_and_cancelling_write_everything(tmp_path: Path) -> None:
     assert tail(tmp_path, 1)[0]["name"] == "last"
 
 
+@pytest.mark.row(50)
 async def test_a_file_that_is_taken_away_makes_the_log_unavailable(tmp_path: Path) -> None:
     alarms: list[str] = []
     async with open_log(tmp_path, on_alarm=alarms.append) as log:
@@ -293,6 +298,7 @@ async def test_a_file_that_is_taken_away_makes_the_log_unavailable(tmp_path: Pat
     assert len(alarms) == 1
 
 
+@pytest.mark.row(50)
 async def test_a_file_that_others_write_to_makes_the_log_unavailable(tmp_path: Path) -> None:
     async with open_log(tmp_path) as log:
         await log.intent(call("a"))
@@ -301,6 +307,7 @@ async def test_a_file_that_others_write_to_makes_the_log_unavailable(tmp_path: P
             await log.intent(call("b"))
 
 
+@pytest.mark.row(50)
 async def test_checkpoints_find_a_cut(tmp_path: Path) -> None:
     kept = tmp_path / "elsewhere"
     async with open_log(tmp_path / "log", checkpoint_sink=kept, checkpoint_records=5) as log:
@@ -339,6 +346,7 @@ async def test_checkpoints_are_signed(tmp_path: Path) -> None:
     assert not verify_directory(tmp_path / "log", kept, verifier=verifier).ok
 
 
+@pytest.mark.row(51)
 async def test_a_sink_that_fails_is_an_alarm_and_no_more(tmp_path: Path) -> None:
     alarms: list[str] = []
 
@@ -354,6 +362,7 @@ async def test_a_sink_that_fails_is_an_alarm_and_no_more(tmp_path: Path) -> None
     assert "disk on fire" in alarms[0]
 
 
+@pytest.mark.row(61)
 async def test_an_alarm_that_raises_is_forgotten(tmp_path: Path) -> None:
     told: list[str] = []
 
@@ -374,6 +383,7 @@ async def test_an_alarm_that_raises_is_forgotten(tmp_path: Path) -> None:
     assert verify_directory(tmp_path).ok
 
 
+@pytest.mark.row(60)
 async def test_a_log_without_a_thread_says_so_and_can_be_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -388,6 +398,7 @@ async def test_a_log_without_a_thread_says_so_and_can_be_closed(
         await log.aclose()
 
 
+@pytest.mark.row(60)
 async def test_a_log_without_descriptors_says_so_and_can_be_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

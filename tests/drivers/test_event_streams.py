@@ -154,6 +154,7 @@ async def test_a_stream_that_ends_is_over_where_it_is_not_to_be_reconnected() ->
         assert len(network.times) == 1
 
 
+@pytest.mark.row(21)
 @pytest.mark.parametrize("cut", range(1, 40, 3))
 async def test_pieces_of_a_response_make_no_difference(cut: int) -> None:
     whole = b"id: 1\r\ndata: \xc3\xa4\r\n\r\nid: 2\rdata: b\r\rdata: c\n\n"
@@ -350,6 +351,7 @@ async def test_breaking_off_and_going_on() -> None:
 # What is refused.
 
 
+@pytest.mark.row(22)
 @pytest.mark.parametrize("size", [1024 * 1024 - 6, 1024 * 1024 + 1])
 async def test_an_event_is_a_mebibyte_at_most(size: int) -> None:
     large = [b"x" * 60_000] * (size // 60_000) + [b"x" * (size % 60_000)]
@@ -383,6 +385,7 @@ async def test_an_id_that_no_header_can_carry_is_told_when_it_matters() -> None:
         assert len(network.requests) == 1
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize(
     ("content_type", "shown"), [("text/html; charset=utf-8", "text/html"), ("", "none")]
 )
@@ -394,6 +397,7 @@ async def test_what_is_no_event_stream_is_none(content_type: str, shown: str) ->
         assert len(network.times) == 1
 
 
+@pytest.mark.row(11)
 async def test_a_peer_that_speaks_no_http_is_not_asked_again() -> None:
     async def talkative(peer: Peer) -> None:
         await peer.receive()
@@ -422,6 +426,7 @@ def moved(*locations: str | None, status: str = "307 Temporary Redirect") -> Any
     return script
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize("status", ["301 Moved Permanently", "308 Permanent Redirect"])
 async def test_redirects_within_the_origin_are_followed(status: str) -> None:
     script = moved("/a", f"{BASE}/b", status=status)
@@ -432,6 +437,7 @@ async def test_redirects_within_the_origin_are_followed(status: str) -> None:
         assert {each.headers["x-api-key"] for each in network.requests} == {"k"}
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize(
     ("locations", "problem"),
     [
@@ -647,6 +653,7 @@ async def test_statistics_are_of_all_streams_and_of_each() -> None:
 # The driver by itself, as a session of MCP's uses it.
 
 
+@pytest.mark.row(18)
 async def test_a_lost_session_is_renewed_and_begins_anew() -> None:
     renewed: list[str] = []
     scripts = (

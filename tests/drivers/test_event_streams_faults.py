@@ -28,6 +28,7 @@ async def test_keep_alives_are_no_events() -> None:
         assert events.statistics().events_received == 1
 
 
+@pytest.mark.row(21)
 @pytest.mark.fault(33)
 async def test_fields_are_read_as_the_standard_says() -> None:
     said = saying(
@@ -45,6 +46,7 @@ async def test_fields_are_read_as_the_standard_says() -> None:
         ]
 
 
+@pytest.mark.row(21)
 @pytest.mark.fault(34)
 async def test_an_event_that_was_cut_off_comes_again() -> None:
     first = saying(SOON + block("a", id="1") + "id: 2\ndata: b", then="cut")
@@ -77,6 +79,7 @@ async def test_each_stream_goes_on_from_its_own_event() -> None:
         assert resumed == {"/a": "a", "/b": "b"}
 
 
+@pytest.mark.row(21)
 @pytest.mark.fault(35)
 async def test_only_the_standards_line_ends_end_lines() -> None:
     odd = "a\u2028b\u2029c\x0bd\x0ce\x85f\x1cg"
@@ -92,6 +95,7 @@ async def test_an_end_is_the_end_where_reconnections_are_off() -> None:
         assert len(network.times) == 1
 
 
+@pytest.mark.row(20)
 @pytest.mark.fault(36)
 async def test_a_gateway_that_accepts_and_closes_is_given_up() -> None:
     async with memory_streams(saying(SOON, then="end")) as (streams, network):

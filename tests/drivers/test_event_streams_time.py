@@ -35,6 +35,7 @@ from tests.support.event_servers import (
 from tests.support.http_servers import SSE_END, SSE_HEAD, Peer, chunk, serve
 
 
+@pytest.mark.row(2)
 @pytest.mark.trio
 async def test_a_gateway_that_is_not_there_is_tried_six_times(autojump_clock: MockClock) -> None:
     async with memory_streams(httpcore.ConnectError("refused")) as (streams, network):
@@ -49,6 +50,7 @@ async def test_a_gateway_that_is_not_there_is_tried_six_times(autojump_clock: Mo
         assert streams.statistics().active_streams == 0
 
 
+@pytest.mark.row(20)
 @pytest.mark.fault(36)
 @pytest.mark.parametrize("then", ["end", "cut"])
 @pytest.mark.trio
@@ -66,6 +68,7 @@ async def test_accepting_is_no_progress(autojump_clock: MockClock, then: str) ->
         assert events.statistics().reconnections == 5
 
 
+@pytest.mark.row(20, 24)
 @pytest.mark.trio
 async def test_priming_and_old_events_are_no_progress(autojump_clock: MockClock) -> None:
     again = saying(block("a", id="1"), block("", id="p"), block(id="q"), then="end")
@@ -90,6 +93,7 @@ async def test_progress_starts_the_count_anew(autojump_clock: MockClock) -> None
         assert network.gaps == pytest.approx([1, 2, 4, 1, 2, 4, 8, 16])
 
 
+@pytest.mark.row(23)
 @pytest.mark.fault(36)
 @pytest.mark.parametrize(("asked", "waited"), [("500", 0.5625), ("0", 0.1125), ("9" * 30, 30.0)])
 @pytest.mark.trio
@@ -103,6 +107,7 @@ async def test_the_delay_that_the_gateway_asks_for_is_kept_within_bounds(
         assert network.gaps == pytest.approx([waited])
 
 
+@pytest.mark.row(53)
 @pytest.mark.fault(36)
 @pytest.mark.trio
 async def test_delays_are_jittered(autojump_clock: MockClock) -> None:
@@ -124,6 +129,7 @@ async def test_the_schedule_is_an_option(autojump_clock: MockClock) -> None:
         assert caught.value.attempts == 3
 
 
+@pytest.mark.row(10, 22)
 @pytest.mark.fault(38)
 @pytest.mark.trio
 async def test_silence_of_a_minute_and_no_less_is_the_end_of_a_connection(
@@ -186,6 +192,7 @@ async def test_no_connection_is_replaced_before_what_it_brought_is_taken(
         assert network.resumed_from == [None, "2"]
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize(
     ("script", "error", "status"),
     [
@@ -216,6 +223,7 @@ async def test_what_would_not_change_is_not_asked_for_again(
         assert len(network.times) == 1 + begun
 
 
+@pytest.mark.row(3)
 @pytest.mark.trio
 async def test_a_certificate_that_is_not_good_is_not_looked_at_again(
     autojump_clock: MockClock,
@@ -235,6 +243,7 @@ async def test_what_may_pass_is_asked_for_again(autojump_clock: MockClock, statu
         assert network.gaps == pytest.approx([1])
 
 
+@pytest.mark.row(16)
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 @pytest.mark.trio
 async def test_retry_after_is_waited_for(autojump_clock: MockClock, status: str) -> None:
@@ -245,6 +254,7 @@ async def test_retry_after_is_waited_for(autojump_clock: MockClock, status: str)
         assert network.gaps == pytest.approx([20.5])
 
 
+@pytest.mark.row(16)
 @pytest.mark.trio
 async def test_nobody_is_put_off_for_an_hour(autojump_clock: MockClock) -> None:
     busy = answering("429 Too Many Requests", Retry_After="3600")
@@ -294,6 +304,7 @@ async def test_a_gateway_that_never_answers_is_not_waited_for(autojump_clock: Mo
         assert trio.current_time() == pytest.approx(30)
 
 
+@pytest.mark.row(61)
 @pytest.mark.trio
 async def test_a_token_that_never_comes_is_not_waited_for(autojump_clock: MockClock) -> None:
     async def token() -> str:
@@ -390,6 +401,7 @@ async def test_an_error_without_reconnections_is_the_connections_own(
         assert len(network.times) == 1
 
 
+@pytest.mark.row(24)
 @pytest.mark.law("S6", "S8", "S10")
 @given(
     types=st.lists(st.sampled_from("ab"), max_size=12),

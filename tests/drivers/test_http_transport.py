@@ -146,6 +146,7 @@ async def test_notifications_before_the_answer_are_handed_on_in_order() -> None:
         assert server.connections == 1  # the stream was read to its end: kept alive
 
 
+@pytest.mark.row(61)
 async def test_a_listener_that_raises_costs_nothing() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         note = {"jsonrpc": "2.0", "method": "notifications/message", "params": {}}
@@ -160,6 +161,7 @@ async def test_a_listener_that_raises_costs_nothing() -> None:
         assert transport.statistics().details["callback_errors"] == 1
 
 
+@pytest.mark.row(28, 29)
 async def test_an_answer_with_another_id_on_a_stream_is_never_delivered() -> None:
     """Laws, section 0: the reference client takes it for the answer."""
 
@@ -174,6 +176,7 @@ async def test_an_answer_with_another_id_on_a_stream_is_never_delivered() -> Non
         assert (stats.unmatched, stats.garbage) == (2, 1)  # 3.0 is no id at all
 
 
+@pytest.mark.row(29)
 async def test_an_answer_with_another_id_as_json_is_a_protocol_error() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         message = {"jsonrpc": "2.0", "id": received.id + 7, "result": {"stolen": True}}
@@ -185,6 +188,7 @@ async def test_an_answer_with_another_id_as_json_is_a_protocol_error() -> None:
         assert transport.statistics().unmatched == 1
 
 
+@pytest.mark.row(31)
 async def test_a_request_of_the_servers_is_ignored_in_the_stateless_era() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         ask = {"jsonrpc": "2.0", "id": 99, "method": "sampling/createMessage", "params": {}}
@@ -197,6 +201,7 @@ async def test_a_request_of_the_servers_is_ignored_in_the_stateless_era() -> Non
         assert transport.statistics().details["server_requests"] == 2
 
 
+@pytest.mark.row(20)
 async def test_an_event_stream_that_ends_without_the_answer_leaves_the_outcome_unknown() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(sse({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}))
@@ -208,6 +213,7 @@ async def test_an_event_stream_that_ends_without_the_answer_leaves_the_outcome_u
         assert server.calls.count("tools/call") == 1
 
 
+@pytest.mark.row(27)
 async def test_garbage_and_foreign_event_types_cost_only_themselves() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         answer = {"jsonrpc": "2.0", "id": received.id, "result": {"ok": 1}}
@@ -219,6 +225,7 @@ async def test_garbage_and_foreign_event_types_cost_only_themselves() -> None:
         assert transport.statistics().garbage == 4
 
 
+@pytest.mark.row(28)
 async def test_a_broken_answer_on_a_stream_fails_its_call_at_once() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         both = {"jsonrpc": "2.0", "id": received.id, "result": {}, "error": {}}
@@ -230,6 +237,7 @@ async def test_a_broken_answer_on_a_stream_fails_its_call_at_once() -> None:
             await transport.request(CALL)
 
 
+@pytest.mark.row(26, 27, 28)
 @pytest.mark.fault(31)
 @pytest.mark.parametrize(
     "body",
@@ -260,6 +268,7 @@ async def test_a_200_that_is_no_answer_is_one_protocol_error_and_is_sent_once(bo
             await transport.request(call)  # the transport has survived it
 
 
+@pytest.mark.row(8)
 async def test_a_truncated_body_fails_its_call_and_no_other() -> None:
     """Laws, section 0: in the reference client it ends the session."""
     waiting = anyio.Event()
@@ -313,6 +322,7 @@ async def test_a_body_of_256_mebibytes_is_not_read() -> None:
         assert sent < 32 * 1024 * 1024  # what socket buffers hold
 
 
+@pytest.mark.row(22)
 @pytest.mark.parametrize("framing", ["chunked", "events"])
 async def test_a_message_without_end_is_cut_off_at_the_limit(framing: str) -> None:
     async def handle(peer: Peer, received: Received) -> None:
@@ -331,6 +341,7 @@ async def test_a_message_without_end_is_cut_off_at_the_limit(framing: str) -> No
         assert caught.value.limit_bytes == 100_000
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -359,6 +370,7 @@ async def test_a_request_is_answered_with_200_and_json_or_events_and_nothing_els
         assert server.calls.count("tools/call") == 1
 
 
+@pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize(
     "status", ["302 Found", "307 Temporary Redirect", "308 Permanent Redirect"]
@@ -387,6 +399,7 @@ async def test_credentials_and_arguments_never_follow_a_redirect_to_another_orig
         assert other.connections == 0
 
 
+@pytest.mark.row(14)
 async def test_a_redirect_within_the_origin_is_followed_with_method_and_body() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         if received.target == "/mcp":
@@ -418,6 +431,7 @@ async def test_a_redirected_handshake_moves_the_endpoint_for_good() -> None:
         assert [each.target for each in server.requests] == ["/mcp", "/mcp/", "/mcp/", "/mcp/"]
 
 
+@pytest.mark.row(14)
 async def test_a_redirect_loop_ends_after_three() -> None:
     loop = response(status="307 Temporary Redirect", location="/mcp", content_type="")
     async with serve(modern(answering(loop))) as server, open_transport(server.url) as transport:
@@ -426,6 +440,7 @@ async def test_a_redirect_loop_ends_after_three() -> None:
         assert server.calls.count("tools/call") == 4
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -455,6 +470,7 @@ async def test_an_error_status_is_typed_and_answered_and_sent_once(
         assert server.calls.count("tools/call") == 1
 
 
+@pytest.mark.row(16)
 @pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("-1", None), ("x", None)])
 async def test_retry_after_is_read_and_garbage_in_it_is_not(
     header: str, seconds: float | None
@@ -498,6 +514,7 @@ async def test_cancelling_a_call_closes_its_connection_and_no_other() -> None:
         assert server.calls == ["server/discover", "tools/call"]  # no notifications/cancelled
 
 
+@pytest.mark.row(61)
 async def test_credentials_are_asked_for_each_request_and_their_failure_sends_nothing() -> None:
     tokens = iter(["one", "two"])
 
@@ -528,6 +545,7 @@ async def test_mirrored_parameters_are_headers_and_nothing_else_is() -> None:
         assert len(server.requests) == 2
 
 
+@pytest.mark.row(31)
 async def test_a_notification_wants_202_and_a_response_to_it_is_counted() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         match received.rpc:
@@ -589,6 +607,7 @@ async def test_a_version_that_is_no_longer_supported_is_agreed_anew() -> None:
         assert transport.agreed.version == "2025-11-25"
 
 
+@pytest.mark.row(10)
 async def test_a_silent_server_is_a_read_timeout_and_the_connection_is_gone() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.wait_closed()
@@ -605,6 +624,7 @@ async def test_a_silent_server_is_a_read_timeout_and_the_connection_is_gone() ->
         assert server.calls.count("tools/call") == 1  # never replayed after a timeout
 
 
+@pytest.mark.row(9, 22)
 async def test_bytes_that_trickle_do_not_extend_an_exchange_for_ever() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(SSE_HEAD)
@@ -696,6 +716,7 @@ def closing_after(count: int) -> Any:
     return script
 
 
+@pytest.mark.row(7)
 async def test_a_stale_connection_is_replaced_once_and_only_for_a_call_that_may_be_repeated() -> (
     None
 ):
@@ -715,6 +736,7 @@ async def test_a_stale_connection_is_replaced_once_and_only_for_a_call_that_may_
         assert server.connections == 2
 
 
+@pytest.mark.row(7)
 @pytest.mark.parametrize(("safe", "answer"), [(False, True), (True, False), (True, None)])
 async def test_a_call_that_may_not_be_repeated_is_not(safe: bool, answer: bool | None) -> None:
     async def ask(_reason: str) -> bool:
@@ -733,6 +755,7 @@ async def test_a_call_that_may_not_be_repeated_is_not(safe: bool, answer: bool |
         assert server.calls.count("tools/call") == 1
 
 
+@pytest.mark.row(7)
 async def test_a_replay_that_fails_is_not_replayed() -> None:
     async def dying(peer: Peer) -> None:
         received = await peer.receive()
@@ -757,6 +780,7 @@ async def test_a_first_connection_that_dies_is_not_stale() -> None:
         assert len(server.requests) == 1
 
 
+@pytest.mark.row(54)
 async def test_cancelling_a_call_anywhere_leaves_the_transport_whole() -> None:
     """Row 54, as far as it is ours: cancelled after every number of steps, it works again."""
     async with (

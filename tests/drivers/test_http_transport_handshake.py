@@ -59,6 +59,7 @@ def renewal(session_id: str | None) -> Reply:
     return Reply(Success(3, LEGACY), session_id)
 
 
+@pytest.mark.row(18)
 @pytest.mark.anyio
 async def test_a_session_is_renewed_by_the_first_who_lost_it_and_joined_by_the_others() -> None:
     peer = Peer(*legacy("a"), renewal("b"))
@@ -82,6 +83,7 @@ async def test_a_session_is_renewed_by_the_first_who_lost_it_and_joined_by_the_o
     assert [session.id for session in peer.announced] == ["a", "b"]
 
 
+@pytest.mark.row(18)
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("reply", "kind"),

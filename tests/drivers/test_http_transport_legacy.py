@@ -105,6 +105,7 @@ async def test_a_session_id_that_no_header_can_hold_is_refused() -> None:
             await transport.request(call())
 
 
+@pytest.mark.row(18)
 async def test_one_lost_session_is_renewed_once_for_all_calls() -> None:
     """Laws, section 0 and row 18: the reference client never does."""
     sessions = Sessions()
@@ -129,6 +130,7 @@ async def test_one_lost_session_is_renewed_once_for_all_calls() -> None:
         assert len({each.id for each in called}) == len(called)
 
 
+@pytest.mark.row(18)
 async def test_a_call_that_may_not_be_repeated_says_so_and_the_next_one_works() -> None:
     sessions = Sessions()
     async with (
@@ -144,6 +146,7 @@ async def test_a_call_that_may_not_be_repeated_says_so_and_the_next_one_works() 
         assert server.calls.count("initialize") == 2
 
 
+@pytest.mark.row(18)
 async def test_a_session_that_is_lost_again_and_again_is_given_up() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(response(b"", "404 Not Found", "text/plain"))
@@ -274,6 +277,7 @@ async def test_requests_of_the_servers_are_answered_over_the_wire() -> None:
         assert replies[7]["error"]["code"] == -32601
 
 
+@pytest.mark.row(20)
 async def test_a_stream_that_breaks_leaves_the_outcome_unknown() -> None:
     async def handle(peer: Peer, received: Received) -> None:
         await peer.send(sse())

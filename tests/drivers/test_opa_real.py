@@ -131,6 +131,7 @@ def _sent(asked: Query, decision: Decision) -> bytes:
     return jsontext.canonical(restrict(asked.arguments, wanted))
 
 
+@pytest.mark.row(47)
 @pytest.mark.anyio
 async def test_a_builtin_that_fails_in_a_deny_rule_denies(tmp_path: Path) -> None:
     """OPA takes it for undefined unless asked to be strict: the number would pass."""
@@ -146,6 +147,7 @@ async def test_a_builtin_that_fails_in_a_deny_rule_denies(tmp_path: Path) -> Non
     assert decision.reason == "status"
 
 
+@pytest.mark.row(46)
 @pytest.mark.anyio
 async def test_a_document_that_does_not_exist_is_no_answer(opa_url: str) -> None:
     opa = Opa(opa_url, path="/v1/data/nobody/home", exchange=http_exchange, timeout_s=10)
@@ -194,6 +196,7 @@ def _http(body: bytes, status: str = "200 OK", length: int | None = None) -> byt
     return b"HTTP/1.1 %s\r\ncontent-length: %d\r\n\r\n%s" % (status.encode(), size, body)
 
 
+@pytest.mark.row(45, 46)
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("answer", "reason"),
@@ -225,6 +228,7 @@ async def test_what_is_not_an_answer_denies(answer: bytes, reason: str) -> None:
     assert governor.cache.statistics().entries == 0
 
 
+@pytest.mark.row(46)
 @pytest.mark.anyio
 async def test_an_empty_result_is_a_plain_no() -> None:
     async with _server(_says(_http(b'{"result":{}}'))) as url:
@@ -232,6 +236,7 @@ async def test_an_empty_result_is_a_plain_no() -> None:
     assert (decision.allow, decision.reason, decision.fault) == (False, "undefined", None)
 
 
+@pytest.mark.row(45)
 @pytest.mark.anyio
 async def test_nobody_listening_denies() -> None:
     async with _server(_says(b"")) as url:
@@ -245,6 +250,7 @@ async def _silent(stream: anyio.abc.SocketStream) -> None:
         await anyio.sleep_forever()
 
 
+@pytest.mark.row(45)
 @pytest.mark.anyio
 async def test_silence_denies_within_the_timeout() -> None:
     async with _server(_silent) as url:
@@ -265,6 +271,7 @@ async def test_cancellation_passes_through_and_keeps_nothing() -> None:
     assert governor.cache.statistics().entries == 0
 
 
+@pytest.mark.row(47)
 @pytest.mark.anyio
 @pytest.mark.fault(15, 22)
 async def test_a_new_revision_flushes_and_an_outage_uses_no_old_allow() -> None:

@@ -53,6 +53,7 @@ async def test_a_child_that_heeds_the_end_of_its_stdin_exits_with_its_own_status
         assert repr(child) == f"<ChildProcess pid={child.pid} exited 0>"
 
 
+@pytest.mark.row(34)
 @pytest.mark.parametrize(
     ("command", "advice"),
     [
@@ -103,6 +104,7 @@ async def test_a_path_with_a_slash_is_relative_to_the_working_directory(tmp_path
     await child.stop()
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize("failure", [errno.EMFILE, errno.ENOMEM])
 async def test_60_no_descriptor_left_for_the_pidfd_leaves_no_child(failure: int, monkeypatch: Any):
     def refuse(_pid: int) -> int:
@@ -113,6 +115,7 @@ async def test_60_no_descriptor_left_for_the_pidfd_leaves_no_child(failure: int,
         start("cat")
 
 
+@pytest.mark.row(60)
 async def test_60_too_many_open_files_leaves_nothing_and_recovers():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with baseline():
@@ -190,10 +193,12 @@ async def test_a_child_dies_with_its_parent_where_it_is_told_to():
     await ended(orphan)
 
 
+@pytest.mark.row(37)
 async def test_the_bounds_of_a_stop_add_up_to_less_than_six_and_a_half_seconds():
     assert sum(GRACE_S) + process.REAP_S + process.ORPHAN_S + process.KILL_S <= 6.5
 
 
+@pytest.mark.row(37)
 async def test_37_a_child_that_ignores_everything_is_killed():
     with baseline():
         child = start("sh", "-c", STUBBORN)
@@ -210,6 +215,7 @@ async def test_a_child_that_ignores_eof_gets_the_chance_of_sigterm():
     assert child.exit_code == 5
 
 
+@pytest.mark.row(36)
 @pytest.mark.law("D1")
 async def test_36_a_stopped_child_can_still_heed_sigterm():
     """After stop there is no child, even if it was stopped by SIGSTOP before."""
@@ -235,6 +241,7 @@ async def spawning(*, escape: bool) -> tuple[ChildProcess, int]:
     return child, int(answer.partition(b'"pid": ')[2].partition(b"}")[0])
 
 
+@pytest.mark.row(38)
 @pytest.mark.fault(43)
 async def test_38_a_grandchild_that_holds_the_pipes_goes_with_its_group():
     with baseline():
@@ -245,6 +252,7 @@ async def test_38_a_grandchild_that_holds_the_pipes_goes_with_its_group():
         await ended(grandchild)
 
 
+@pytest.mark.row(38)
 async def test_38_a_grandchild_that_left_the_group_is_reported_and_not_waited_for():
     with baseline():
         child, grandchild = await spawning(escape=True)

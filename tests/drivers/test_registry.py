@@ -20,9 +20,9 @@ from sark_trio.errors import (
     RateLimited,
     ServerDisconnected,
 )
+from sark_trio.net import pages
 from sark_trio.net.options import Timeouts
 from sark_trio.net.streams import AnyIOBackend
-from sark_trio.transports import _registry_pages
 from sark_trio.transports.registry import RegistryClient, RegistryParameter, RegistryServer
 from tests.support.http_servers import Peer, RawServer, Received, Script, response, serve
 
@@ -186,6 +186,7 @@ async def test_health_is_what_the_registry_says() -> None:
     assert [one.target for one in server.requests] == ["/health", "/health"]
 
 
+@pytest.mark.row(2)
 @pytest.mark.fault(47)
 async def test_health_of_a_registry_that_is_not_there_is_not_well() -> None:
     async with serve(_one(gives({}))) as server:
@@ -220,9 +221,11 @@ async def test_a_closed_client_stays_closed() -> None:
 
 @pytest.mark.fault(28)
 async def test_a_name_is_one_segment_of_the_path() -> None:
-    async with registry(gives(server_item())) as (server, client):
-        for name in ("../admin?x=1#", "a/b", "grün", "%2e%2e"):
-            await client.get_server(name)
+    names = ("../admin?x=1#", "a/b", "grün", "%2e%2e")
+    answers = [gives(server_item(server_name=name)) for name in names]
+    async with registry(*answers) as (server, client):
+        for name in names:
+            assert (await client.get_server(name)).server_name == name
         for name in ("", ".", "..", "\ud800"):
             with pytest.raises(InvalidArguments):
                 await client.get_server(name)
@@ -235,6 +238,14 @@ async def test_a_name_is_one_segment_of_the_path() -> None:
     ]
 
 
+@pytest.mark.parametrize("said", ["DB", "db ", "id-0", "prod"])
+async def test_no_alias_of_a_server_is_taken_for_it(said: str) -> None:
+    async with registry(gives(server_item(server_name=said))) as (_, client):
+        with pytest.raises(ProtocolError, match=f"servers/db: the registry answered of '{said}'"):
+            await client.get_server("db")
+
+
+@pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
 async def test_credentials_never_follow_a_redirect_to_another_origin(status: str) -> None:
@@ -248,6 +259,7 @@ async def test_credentials_never_follow_a_redirect_to_another_origin(status: str
     assert thief.connections == 0
 
 
+@pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other"])
 async def test_a_redirect_never_makes_a_get_of_an_invoke(status: str) -> None:
@@ -271,6 +283,7 @@ async def test_redirects_within_the_origin_are_followed_as_they_were() -> None:
     assert server.requests[1].target == "/v2/servers"
 
 
+@pytest.mark.row(14)
 async def test_redirects_end() -> None:
     async with registry(gives(b"", status="307 Again", Location="/round")) as (server, client):
         with pytest.raises(ProtocolError, match="more than 3 redirects"):
@@ -384,6 +397,7 @@ MALFORMED = [
 ]
 
 
+@pytest.mark.row(27)
 @pytest.mark.parametrize(("body", "message"), MALFORMED)
 async def test_a_malformed_answer_is_one_clear_error(body: Any, message: str) -> None:
     async with registry(gives(body, content_type="text/html")) as (server, client):
@@ -418,6 +432,7 @@ async def test_a_strangers_words_do_not_dress_up_the_message() -> None:
     assert len(message) < 200
 
 
+@pytest.mark.row(27)
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("body", [b"<html>ok</html>", b"", b"[1]", b'"ok"'])
 async def test_an_invoke_that_is_answered_with_nonsense_is_sent_once(body: bytes) -> None:
@@ -431,6 +446,7 @@ async def test_an_invoke_that_is_answered_with_nonsense_is_sent_once(body: bytes
     assert len(server.requests) == 1
 
 
+@pytest.mark.row(15, 16)
 async def test_statuses_have_their_types() -> None:
     answers = (
         gives({"detail": "no"}, status="404 Not Found"),
@@ -466,6 +482,7 @@ def _dying_after(count: int, answer: Callable[[Received], bytes]) -> Script:
     return script
 
 
+@pytest.mark.row(7)
 async def test_a_connection_that_went_stale_costs_a_list_nothing_and_a_call_its_certainty() -> None:
     answer = gives({"servers": []})
     reasons: list[str] = []
@@ -542,6 +559,7 @@ async def test_headers_of_ones_own_are_sent() -> None:
     assert server.requests[0].headers["x-team"] == "data"
 
 
+@pytest.mark.row(7)
 async def test_a_second_connection_that_breaks_is_the_end() -> None:
     answer = gives({"servers": []})
     async with (
@@ -555,7 +573,7 @@ async def test_a_second_connection_that_breaks_is_the_end() -> None:
 
 
 async def test_a_list_without_end_is_not_collected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_registry_pages, "ITEMS_MAX", 50)
+    monkeypatch.setattr(pages, "ITEMS_MAX", 50)
     async with registry(paged(60)) as (_, client):
         with pytest.raises(ProtocolError, match="more than 50 items; iterate over them instead"):
             await client.list_all_servers(page_size=20)

@@ -156,6 +156,7 @@ async def test_other_methods_are_not_offered_and_notifications_are_free() -> Non
     assert server.requests == []
 
 
+@pytest.mark.row(15)
 async def test_a_refusal_is_an_answer_and_a_closed_transport_says_so() -> None:
     async with transport_to(says({}, "503 Service Unavailable")) as (_, transport):
         with pytest.raises(HTTPStatusError) as caught:
@@ -166,6 +167,7 @@ async def test_a_refusal_is_an_answer_and_a_closed_transport_says_so() -> None:
             await transport.request(call())
 
 
+@pytest.mark.row(7)
 @pytest.mark.parametrize("safe", [True, False])
 async def test_only_what_is_safe_to_repeat_asks_to_be_sent_again(safe: bool) -> None:
     asked: list[str] = []
@@ -191,6 +193,7 @@ async def test_only_what_is_safe_to_repeat_asks_to_be_sent_again(safe: bool) -> 
     assert asked == (["stale_connection"] if safe else [])
 
 
+@pytest.mark.row(11)
 @pytest.mark.fault(4)
 async def test_the_governed_client_calls_through_it_and_sends_an_unsafe_call_once() -> None:
     """An embedded server that relays to a registry stands for the wire of an upstream."""

@@ -38,6 +38,7 @@ async def cancelled_after(steps: int, body: Callable[[], Awaitable[object]]) -> 
     return True
 
 
+@pytest.mark.row(54)
 @pytest.mark.law("D1", "D3")
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_54_a_caller_cancelled_at_any_step_leaves_nothing_and_harms_nobody(era: str):
@@ -51,6 +52,7 @@ async def test_54_a_caller_cancelled_at_any_step_leaves_nothing_and_harms_nobody
                 assert transport.statistics().restarts == 0
 
 
+@pytest.mark.row(39, 54)
 @pytest.mark.law("D1", "D3")
 @pytest.mark.fault(42)
 async def test_39_54_a_transport_cancelled_at_any_step_leaves_nothing():
@@ -79,6 +81,7 @@ async def test_39_54_a_transport_cancelled_at_any_step_leaves_nothing():
         assert all(isinstance(outcome, ClientClosed) for outcome in outcomes)
 
 
+@pytest.mark.row(29)
 async def test_a_cancelled_call_is_told_to_the_server_and_its_late_answer_dropped():
     async with running(make()) as transport:
         sent = anyio.Event()
@@ -95,6 +98,7 @@ async def test_a_cancelled_call_is_told_to_the_server_and_its_late_answer_droppe
         assert transport.statistics().unmatched == 1
 
 
+@pytest.mark.row(55)
 async def test_55_a_deadline_that_passed_already_sends_nothing():
     async with running(make()) as transport:
         await transport.connect()
@@ -178,6 +182,7 @@ async def test_a_close_that_is_cancelled_goes_on_without_its_caller():
                 await transport.connect()
 
 
+@pytest.mark.row(57)
 async def test_57_a_crash_of_the_host_passes_through_unchanged():
     crash = LookupError("not of our making")
     with baseline():
@@ -219,6 +224,7 @@ async def test_calls_during_a_restart_wait_for_the_new_process():
         assert transport.statistics().restarts == 5
 
 
+@pytest.mark.row(39, 55)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("steps", range(0, 30, 3))
 async def test_39_native_cancellation_of_asyncio_leaves_nothing(steps: int, anyio_backend: str):

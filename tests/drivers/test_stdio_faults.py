@@ -64,6 +64,7 @@ NO_MESSAGES = {
 }
 
 
+@pytest.mark.row(26, 27, 28)
 @anyio_test
 @pytest.mark.fault(40)
 @pytest.mark.parametrize("line", NO_MESSAGES.values(), ids=NO_MESSAGES)
@@ -84,6 +85,7 @@ async def test_26_empty_lines_and_carriage_returns_are_nothing():
         assert transport.statistics().garbage == 0
 
 
+@pytest.mark.row(27, 28)
 @anyio_test
 @pytest.mark.parametrize(
     "answer",
@@ -103,6 +105,7 @@ async def test_27_a_broken_answer_fails_the_call_that_it_is_for(answer: bytes):
         assert await call(transport, "echo", x=1)
 
 
+@pytest.mark.row(29)
 @anyio_test
 @pytest.mark.parametrize("foreign", [b"0", b"999", b"-1", b'"3"', b"2"])
 async def test_29_an_answer_with_another_id_is_counted_and_the_call_waits_on(foreign: bytes):
@@ -114,6 +117,7 @@ async def test_29_an_answer_with_another_id_is_counted_and_the_call_waits_on(for
         assert transport.statistics().unmatched == 1
 
 
+@pytest.mark.row(30)
 @anyio_test
 async def test_30_the_first_of_two_answers_wins():
     async with running(make()) as transport:
@@ -125,6 +129,7 @@ async def test_30_the_first_of_two_answers_wins():
         assert transport.statistics().unmatched == 1
 
 
+@pytest.mark.row(41)
 @anyio_test
 @pytest.mark.law("D4")
 @pytest.mark.fault(40)
@@ -140,6 +145,7 @@ async def test_d04_a_line_of_64_mib_costs_only_itself():
         assert session._lines.dropped == 1
 
 
+@pytest.mark.row(41)
 @anyio_test
 async def test_41_a_hundred_bad_lines_in_ten_seconds_end_the_process():
     async with running(make()) as transport:
@@ -160,6 +166,7 @@ async def test_41_a_hundred_bad_lines_in_ten_seconds_end_the_process():
         assert transport.statistics().restarts == 1
 
 
+@pytest.mark.row(41)
 @anyio_test
 async def test_41_a_program_that_is_no_server_at_all_is_not_waited_for():
     with baseline():
@@ -169,6 +176,7 @@ async def test_41_a_program_that_is_no_server_at_all_is_not_waited_for():
             assert caught.value.delivery == "not_sent"
 
 
+@pytest.mark.row(41)
 @pytest.mark.trio
 async def test_41_ninety_nine_bad_lines_in_ten_seconds_do_not(mock_clock: Any):
     async with running(make()) as transport:
@@ -180,6 +188,7 @@ async def test_41_ninety_nine_bad_lines_in_ten_seconds_do_not(mock_clock: Any):
         assert transport.statistics().restarts == 0
 
 
+@pytest.mark.row(34)
 @anyio_test
 @pytest.mark.parametrize("code", [0, 3])
 async def test_34_an_exit_in_the_middle_of_a_call_is_told_with_the_last_words(code: int):
@@ -195,6 +204,7 @@ async def test_34_an_exit_in_the_middle_of_a_call_is_told_with_the_last_words(co
             assert transport.statistics().restarts == 1
 
 
+@pytest.mark.row(34)
 @anyio_test
 async def test_34_an_answer_before_the_exit_is_delivered():
     for _ in range(5):
@@ -202,6 +212,7 @@ async def test_34_an_answer_before_the_exit_is_delivered():
             assert (await call(transport, "exit", answer_first=True))["last"] is True
 
 
+@pytest.mark.row(35)
 @pytest.mark.trio
 @pytest.mark.law("D3")
 async def test_35_a_thousand_calls_fail_at_once_when_the_process_is_killed(mock_clock: Any):
@@ -230,6 +241,7 @@ async def test_35_a_thousand_calls_fail_at_once_when_the_process_is_killed(mock_
         assert await call(transport, "echo", alive=True)
 
 
+@pytest.mark.row(38)
 @pytest.mark.trio
 async def test_38_a_grandchild_that_holds_the_pipes_does_not_delay_the_news(mock_clock: Any):
     with baseline():
@@ -242,6 +254,7 @@ async def test_38_a_grandchild_that_holds_the_pipes_does_not_delay_the_news(mock
             assert transport.statistics().details["survivors"] == 0
 
 
+@pytest.mark.row(38)
 @anyio_test
 async def test_38_one_that_left_the_group_is_counted():
     transport = make()
@@ -254,6 +267,7 @@ async def test_38_one_that_left_the_group_is_counted():
         await ended(escaped)
 
 
+@pytest.mark.row(36)
 @anyio_test
 @pytest.mark.fault(45)
 async def test_36_a_stopped_process_costs_its_callers_their_own_deadline():
@@ -286,6 +300,7 @@ async def test_35_what_comes_too_late_for_a_process_was_not_sent():
         assert "condemned" in repr(session)
 
 
+@pytest.mark.row(40)
 @anyio_test
 @pytest.mark.parametrize("closing", ["close_stdout", "close_stdin"])
 async def test_40_a_process_that_closes_one_pipe_is_replaced(closing: str):
@@ -307,6 +322,7 @@ async def test_40_a_process_that_closes_one_pipe_is_replaced(closing: str):
             assert transport.statistics().restarts == 1
 
 
+@pytest.mark.row(40)
 @anyio_test
 async def test_40_the_old_process_is_gone_before_the_new_one_starts():
     async with running(make("--ignore-eof", "--ignore-term")) as transport:
@@ -320,6 +336,7 @@ async def test_40_the_old_process_is_gone_before_the_new_one_starts():
         os.kill((await call(transport, "pid"))["pid"], signal.SIGKILL)
 
 
+@pytest.mark.row(42)
 @anyio_test
 async def test_42_a_flood_on_stderr_blocks_nobody_and_its_end_is_kept():
     async with running(make()) as transport:
@@ -330,6 +347,7 @@ async def test_42_a_flood_on_stderr_blocks_nobody_and_its_end_is_kept():
     assert len(caught.value.stderr_tail) == 4096
 
 
+@pytest.mark.row(43)
 @pytest.mark.trio
 async def test_43_a_process_that_stops_reading_costs_the_calls_behind_it_a_write_timeout(
     mock_clock: Any,
@@ -369,6 +387,7 @@ async def test_43_a_process_that_stops_reading_costs_the_calls_behind_it_a_write
             assert transport.statistics().details["write_stalls"] == 3
 
 
+@pytest.mark.row(43)
 @anyio_test
 async def test_43_the_queue_is_bounded_and_those_in_line_are_served_in_order():
     arrived: list[int] = []
@@ -393,6 +412,7 @@ async def test_43_the_queue_is_bounded_and_those_in_line_are_served_in_order():
         assert transport.statistics().details["write_stalls"] == 0
 
 
+@pytest.mark.row(43)
 @anyio_test
 async def test_43_those_in_line_get_a_write_timeout_that_says_nothing_was_sent():
     errors: list[Any] = []
@@ -412,6 +432,7 @@ async def test_43_those_in_line_get_a_write_timeout_that_says_nothing_was_sent()
         assert len(errors) == 200
 
 
+@pytest.mark.row(31)
 @anyio_test
 async def test_31_a_flood_of_requests_is_answered_only_as_far_as_it_is_read():
     async with running(make("--era", "legacy")) as transport:
@@ -439,6 +460,7 @@ async def test_more_calls_than_may_wait_are_refused(monkeypatch: Any):
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.row(29)
 @anyio_test
 @pytest.mark.law("D6")
 async def test_d06_an_answer_to_a_dead_process_never_answers_a_call_to_its_successor():

@@ -39,6 +39,7 @@ def phase(transport: StdioTransport) -> Phase:
     return supervision.phase
 
 
+@pytest.mark.row(35)
 @anyio_test
 @pytest.mark.law("D2")
 async def test_d02_a_server_that_always_dies_is_restarted_five_times_and_then_down():
@@ -65,6 +66,7 @@ async def test_d02_a_server_that_always_dies_is_restarted_five_times_and_then_do
             assert transport.statistics().restarts == 5  # an operator's start is none
 
 
+@pytest.mark.row(34)
 @anyio_test
 async def test_a_program_that_cannot_run_is_down_after_six_processes(tmp_path: Any):
     script = "echo . >> started; echo 'no config' >&2; exit 3"
@@ -217,6 +219,7 @@ async def test_a_call_that_takes_its_time_in_silence_is_let_alone(mock_clock: An
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.row(36)
 @pytest.mark.trio
 @pytest.mark.law("D3")
 @pytest.mark.parametrize("era", ["modern", "legacy"])
@@ -255,6 +258,7 @@ async def test_d03_silence_after_the_question_ends_the_process(era: str, mock_cl
             assert transport.statistics().restarts == 1
 
 
+@pytest.mark.row(36)
 @anyio_test
 async def test_three_calls_in_a_row_without_any_answer_end_it_at_once():
     async with running(make()) as transport:

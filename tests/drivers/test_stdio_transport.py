@@ -62,6 +62,7 @@ async def test_a_legacy_server_is_initialized_however_it_took_the_probe(era: str
     assert transport.statistics().restarts == (1 if era == "dies" else 0)
 
 
+@pytest.mark.row(34)
 @anyio_test
 async def test_34_a_command_that_exits_at_once_says_so_with_its_last_words():
     script = "echo 'cannot find my \x1b[31mconfig' >&2; exit 3"
@@ -76,6 +77,7 @@ async def test_34_a_command_that_exits_at_once_says_so_with_its_last_words():
             )
 
 
+@pytest.mark.row(34)
 @anyio_test
 async def test_34_everyone_who_waited_for_a_start_gets_an_error_of_their_own():
     errors: list[ProcessStartError] = []
@@ -175,6 +177,7 @@ async def test_a_legacy_server_that_asks_is_answered(method: str, reply: dict[st
         assert transport.statistics().details["server_requests"] == 1
 
 
+@pytest.mark.row(31)
 @anyio_test
 async def test_31_a_modern_server_that_asks_is_counted_and_not_answered():
     async with running(make()) as transport:
@@ -195,6 +198,7 @@ async def test_31_a_modern_server_that_asks_is_counted_and_not_answered():
         assert transport.statistics().details["server_requests"] == 1
 
 
+@pytest.mark.row(32)
 @anyio_test
 async def test_progress_goes_to_the_call_that_it_belongs_to():
     mine: list[Notification] = []
@@ -211,6 +215,7 @@ async def test_progress_goes_to_the_call_that_it_belongs_to():
     assert len(events) == 4
 
 
+@pytest.mark.row(32)
 @anyio_test
 async def test_32_a_flood_of_progress_costs_the_call_nothing_but_time():
     count = 0
@@ -224,6 +229,7 @@ async def test_32_a_flood_of_progress_costs_the_call_nothing_but_time():
     assert count == 20_000
 
 
+@pytest.mark.row(61)
 @anyio_test
 async def test_events_go_to_the_listener_and_its_faults_are_its_own():
     heard: list[str] = []

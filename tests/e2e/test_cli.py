@@ -149,7 +149,9 @@ def test_interrupt_in_mid_call_is_recorded(place: Place, backend: str) -> None:
         done = finish(process)
     assert (done.status, done.out, done.error) == (130, "", "sark: interrupted")
     record = place.sark("audit", "tail", "--json").json[-1]
-    assert (record["kind"], record["outcome"]) == ("outcome", "cancelled")
+    assert record["kind"] == "outcome"
+    # The signal may come after the intent is on disk and before the first byte has left.
+    assert record["outcome"] == "cancelled" or record["outcome"] == record["delivery"] == "not_sent"
     assert place.sark("audit", "verify", "--json").json["in_doubt"] == []
 
 

@@ -276,6 +276,7 @@ async def test_an_exception_of_the_block_comes_out_as_it_is(tmp_path: Path) -> N
     assert several.value is group
 
 
+@pytest.mark.row(57)
 async def test_a_host_that_crashes_closes_the_client_and_hears_of_its_own_crash(
     tmp_path: Path,
 ) -> None:
@@ -292,6 +293,7 @@ async def test_a_host_that_crashes_closes_the_client_and_hears_of_its_own_crash(
     check_log(tmp_path / "audit")
 
 
+@pytest.mark.row(57)
 async def test_a_call_under_way_when_the_host_crashes_has_its_outcome_written(
     tmp_path: Path,
 ) -> None:
@@ -474,6 +476,7 @@ anyio.run(main, backend=sys.argv[1])
 """
 
 
+@pytest.mark.row(56)
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("kind", ["INT", "TERM"])
 def test_a_signal_ends_the_program_with_its_servers_and_its_outcomes_written(

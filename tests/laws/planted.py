@@ -212,4 +212,31 @@ PLANTED = (
         ("r04",),
         "retry",
     ),
+    # OTP's rule with the window forgotten: a program that cannot run is run for ever.
+    Planted(
+        "restarts_without_end",
+        "supervise",
+        "        return not self._recent or at < self._recent[0] + self.options.window_s\n",
+        "        return False\n",
+        ("d02",),
+        "supervise",
+    ),
+    # SARK: a server that nobody calls is taken to hang.
+    Planted(
+        "idle_server_is_killed",
+        "supervise",
+        "        if self._phase is Phase.PROBING and self._now >= self._probe_until:\n",
+        "        if self._phase in _LIVING and self._now >= self._probe_until:\n",
+        ("d02",),
+        "supervise",
+    ),
+    # SARK: the counter never goes back, so that a slow tool now and then ends a good server.
+    Planted(
+        "timeouts_are_never_forgiven",
+        "supervise",
+        "        self._timeouts, self._fruitful = 0, True\n",
+        "        self._fruitful = True\n",
+        ("d02",),
+        "supervise",
+    ),
 )

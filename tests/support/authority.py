@@ -110,20 +110,20 @@ class Authority:
 
     async def script(self, peer: Peer) -> None:
         while True:
-            received = await peer.receive()
-            path = urlsplit(received.target).path
-            handler = {
-                "/mcp": self._mcp,
-                RESOURCE_METADATA: self._resource,
-                SERVER_METADATA: self._metadata,
-                "/authorize": self._authorize,
-                "/token": self._token,
-                "/register": self._register,
-            }.get(path)
-            if handler is None:
-                await peer.send(response(b"{}", "404 Not Found"))
-            else:
-                await peer.send(await handler(received))
+            await peer.send(await self.answer_to(await peer.receive()))
+
+    async def answer_to(self, received: Received) -> bytes:
+        """What it says to one request."""
+        path = urlsplit(received.target).path
+        handler = {
+            "/mcp": self._mcp,
+            RESOURCE_METADATA: self._resource,
+            SERVER_METADATA: self._metadata,
+            "/authorize": self._authorize,
+            "/token": self._token,
+            "/register": self._register,
+        }.get(path)
+        return response(b"{}", "404 Not Found") if handler is None else await handler(received)
 
     async def _mcp(self, received: Received) -> bytes:
         if self.forbids is not None:

@@ -30,7 +30,7 @@ package mcp.gateway
 
 default allow := false
 
-allow if input.action == "gateway:tool:discover"
+allow if input.action in {"gateway:tool:discover", "gateway:server:list", "gateway:server:info"}
 
 allow if {
 	"analyst" in input.user.roles

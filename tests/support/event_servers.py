@@ -121,6 +121,10 @@ class _Pipe:
         self.incoming.close()
         self.outgoing.close()
 
+    async def aclose(self) -> None:
+        self.close()
+        await anyio.lowlevel.checkpoint()
+
 
 @define(eq=False)
 class _Stream(httpcore.AsyncNetworkStream):

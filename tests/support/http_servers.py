@@ -25,6 +25,7 @@ from attrs import define, field
 from sark_trio.transports.http import HttpTransport
 
 __all__ = [
+    "Handler",
     "Peer",
     "RawServer",
     "Received",
@@ -38,6 +39,7 @@ __all__ = [
     "result",
     "serve",
     "sse",
+    "streaming",
 ]
 
 DISCOVERY = {
@@ -142,10 +144,12 @@ class RawServer:
 
 
 @asynccontextmanager
-async def serve(*scripts: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
+async def serve(
+    *scripts: Script, tls: ssl.SSLContext | None = None, port: int = 0
+) -> AsyncIterator[RawServer]:
     """Run *scripts*: the n-th connection gets the n-th, all later ones the last."""
     server = RawServer(scheme="http" if tls is None else "https")
-    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    listener: Any = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
     server.port = listener.extra(anyio.abc.SocketAttribute.local_port)
     if tls is not None:
         listener = TLSListener(listener, tls, standard_compatible=False)
@@ -302,5 +306,30 @@ def legacy(
                 await handler(peer, received)
             else:
                 await peer.send(result(received))
+
+    return script
+
+
+@define(eq=False)
+class _Sorting(Peer):
+    """A connection that leaves GET requests, and what the client answers, to *handler*."""
+
+    handler: Handler = field(kw_only=True)
+
+    async def receive(self) -> Received:
+        while True:
+            received = await Peer.receive(self)
+            if received.method != "GET" and not {"result", "error"} & received.json.keys():
+                return received
+            await self.handler(self, received)
+
+
+def streaming(handler: Handler) -> Script:
+    """A :func:`legacy` server whose *handler* sees everything but the handshake."""
+    plain = legacy(handler)
+
+    async def script(peer: Peer) -> None:
+        sorting = _Sorting(peer.number, peer.server, peer.stream, peer.buffer, handler=handler)
+        await plain(sorting)
 
     return script

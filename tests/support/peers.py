@@ -5,6 +5,7 @@
 
 - :func:`stdio_server`: the argv of a named MCP server that speaks on stdin and stdout;
 - :func:`http_server`: starts a named MCP server, yields its URL, and ends its process group;
+  :func:`sse_server` and :func:`websocket_server` do so for the other transports behind a URL;
 - :func:`opa_server`: the same for OPA with the given policy and data files.
 """
 
@@ -26,7 +27,17 @@ import pytest
 
 from tests.peers.provision import PEERS
 
-__all__ = ["PeerPaths", "http_server", "opa_server", "peer", "stdio_server"]
+__all__ = [
+    "PeerPaths",
+    "http_server",
+    "on_free_port",
+    "opa_server",
+    "peer",
+    "says_its_url",
+    "sse_server",
+    "stdio_server",
+    "websocket_server",
+]
 
 SERVERS = Path(__file__).parents[1] / "peers" / "servers"
 #: A server of ours on a loaded two-core machine is up within two seconds.
@@ -69,8 +80,8 @@ def peer(name: str) -> PeerPaths:
     pytest.skip(reason)
 
 
-def _sdk(name: str) -> Callable[[str], list[str]]:
-    return lambda how: [str(peer(name).python), str(SERVERS / f"everything_{name}.py"), how]
+def _sdk(name: str, kind: str = "everything") -> Callable[[str], list[str]]:
+    return lambda how: [str(peer(name).python), str(SERVERS / f"{kind}_{name}.py"), how]
 
 
 def _reference(program: str) -> Callable[[str], list[str]]:
@@ -85,7 +96,9 @@ def _npm(name: str, *how: str) -> Callable[[str], list[str]]:
 _COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "everything-mcp2": _sdk("mcp2"),
     "everything-mcp1": _sdk("mcp1"),
-    "everything-node": _npm("server-everything", "stdio", "streamableHttp"),
+    "asking-mcp2": _sdk("mcp2", "asking"),
+    "asking-mcp1": _sdk("mcp1", "asking"),
+    "everything-node": _npm("server-everything", "stdio", "streamableHttp", "sse"),
     "filesystem": _npm("server-filesystem"),
     "git": _reference("mcp-server-git"),
     "time": _reference("mcp-server-time"),
@@ -110,14 +123,39 @@ def http_server(name: str, *args: str) -> Iterator[str]:
     """
     if name == "everything-node":
         argv = _COMMANDS[name]("streamableHttp")
-        with _on_free_port(lambda port: (argv, {"PORT": str(port)})) as base:
+        with on_free_port(lambda port: (argv, {"PORT": str(port)})) as base:
             yield f"{base}/mcp"
         return
-    argv = [*_COMMANDS[name]("http"), *args]
+    with says_its_url([*_COMMANDS[name]("http"), *args]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def sse_server(name: str, *args: str) -> Iterator[str]:
+    """Run ``everything-mcp1`` or ``everything-node`` over HTTP+SSE (2024-11-05); yields its URL."""
+    argv = _COMMANDS[name]("sse")
+    if name == "everything-node":
+        with on_free_port(lambda port: (argv, {"PORT": str(port)})) as base:
+            yield f"{base}/sse"
+        return
+    with says_its_url([*argv, *args]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def websocket_server(*args: str) -> Iterator[str]:
+    """Run ``everything-mcp1`` over WebSockets; yields its URL."""
+    with says_its_url([*_COMMANDS["everything-mcp1"]("ws"), *args]) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def says_its_url(argv: Sequence[str]) -> Iterator[str]:
+    """Run a server whose first line on stdout is its URL; yields that."""
     with _started(argv, {}, stdout=subprocess.PIPE) as server:
         assert server.process.stdout is not None
         url = server.process.stdout.readline().decode().strip()
-        if not url.startswith("http://"):
+        if not url.startswith(("http://", "ws://")):
             server.fail("said no URL")
         yield url
 
@@ -133,7 +171,7 @@ def opa_server(*files: str | Path) -> Iterator[str]:
         quiet = ("--log-level=error", "--skip-version-check", "--disable-telemetry")
         return [str(opa), "run", "--server", address, *quiet, *paths], {}
 
-    with _on_free_port(command) as base:
+    with on_free_port(command) as base:
         yield base
 
 
@@ -179,7 +217,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _on_free_port(command: Callable[[int], tuple[list[str], dict[str, str]]]) -> Iterator[str]:
+def on_free_port(command: Callable[[int], tuple[list[str], dict[str, str]]]) -> Iterator[str]:
     """For servers that do not say which port they got: choose one, and again if it was taken."""
     for last in (False, False, True):
         with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -25,10 +25,10 @@ class Talk:
     #: Every message that was posted, decoded.
     messages: list[Any] = field(factory=list)
     posts: list[Received] = field(factory=list)
-    _writing: anyio.Lock = field(factory=anyio.Lock)
+    writing: anyio.Lock = field(factory=anyio.Lock)
 
     async def send(self, message: Any) -> None:
-        async with self._writing:
+        async with self.writing:
             await self.stream.send(event(message, kind="message"))
 
     async def result(self, request: Any, value: Any = None) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "b64",
     "baseline",
     "call",
+    "changeable",
     "descriptors",
     "ended",
     "make",
@@ -35,8 +36,14 @@ SCRIPTED = [
     "-I",
     str(Path(__file__).parent / "stdio_servers" / "scripted.py"),
 ]
+_CHANGEABLE = Path(__file__).parent / "stdio_servers" / "changeable.py"
 #: Longer than anything here takes on a loaded machine: a test that gets there has hung.
 HUNG_S = 20.0
+
+
+def changeable(tools: Path, seen: Path) -> list[str]:
+    """The argv of a server whose tools *tools* lists, and which writes what it gets to *seen*."""
+    return [sys.executable, "-S", "-I", str(_CHANGEABLE), str(tools), str(seen)]
 
 
 def make(*flags: str, **options: Any) -> StdioTransport:

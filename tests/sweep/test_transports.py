@@ -24,6 +24,9 @@ Backend = Literal["trio", "asyncio"]
 
 pytestmark = pytest.mark.row(54)
 
+#: Of connections: all of them are gone when a transport is closed.
+POOL_STATES = ("connecting", "idle", "granted", "leased", "closing", "waiting", "streams")
+
 
 @pytest.fixture(params=["trio", "asyncio"])
 def backend(request: pytest.FixtureRequest) -> Any:
@@ -43,7 +46,8 @@ async def running(transport: Transport) -> AsyncIterator[Transport]:
         yield transport
         await transport.aclose()
         details = transport.statistics().details
-        assert not any(details.get(key) for key in ("leased", "connecting", "waiters", "pending"))
+        for counts in (details, details.get("pool", {})):
+            assert not any(counts.get(key) for key in ("pending", *POOL_STATES))
 
 
 def ping() -> Outgoing:

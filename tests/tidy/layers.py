@@ -59,18 +59,31 @@ BASE_DEPENDENCIES = frozenset({"anyio", "attrs", "h11", "httpcore", "msgspec"})
 #: Where an optional extra may be imported, and only inside a function.
 EXTRAS: Mapping[str, frozenset[str]] = {
     "regorus": frozenset({"governance/rego.py"}),
-    "joserfc": frozenset({"governance/jwt.py"}),
+    "joserfc": frozenset({"governance/jwt.py", "client/authorizing/keys.py"}),
+    "keyring": frozenset({"stores/tokens_keyring.py"}),
     "hypercorn": frozenset({"gateway/serve.py"}),
     "uvloop": frozenset({"cli/main.py"}),
+    "opentelemetry": frozenset({"telemetry/otel.py"}),
+    # One library for each event loop; the conversation asks whether they are there.
+    "trio_websocket": frozenset({"transports/_websocket_trio.py", "transports/websocket_talk.py"}),
+    "wsproto": frozenset({"transports/_websocket_trio.py"}),
+    "websockets": frozenset({"transports/_websocket_asyncio.py", "transports/websocket_talk.py"}),
 }
 #: (file, module): why this one import breaks the rule for its room.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("client/lifetime.py", "asyncio"): "leaving from another task is something only asyncio has",
-    ("testing/clock.py", "trio"): "virtual time is trio's MockClock",
+    ("telemetry/logs.py", "logging"): "it is the adapter to the standard library's logging",
+    ("testing/steps.py", "trio"): "steps of its scheduler are told to trio's instruments",
+    ("testing/steps.py", "asyncio"): "steps of its scheduler are callbacks of its loop",
+    ("transports/_websocket_trio.py", "trio"): "trio-websocket runs in a nursery of trio's",
 }
 _RUNTIMES = frozenset({"asyncio", "trio", "sniffio", "uvloop", "curio"})
 _WIRES = frozenset({"http", "sse", "stdio", "websocket", "registry", "memory"})
 _MEDIATOR = "client/upstream.py"
+#: Makes transports, for the mediator and nobody else.
+_MAKER = "client/wires.py"
+#: Transports that only listen: no call can travel on them, so there is nothing to mediate.
+_LISTENERS: Mapping[str, str] = {"events": "client/chapters/events.py"}
 
 
 def room(path: str) -> str:
@@ -122,6 +135,8 @@ def _inner_problem(path: str, item: Import) -> str | None:
         return f"{mine} must not import {theirs}"
     if theirs == "transports":
         return _wire_problem(path, parts[1] if len(parts) > 1 else "")
+    if "/".join(parts[:2]) == _MAKER.removesuffix(".py") and path != _MEDIATOR:
+        return f"only {_MEDIATOR} may import {_MAKER}"
     private = item.name is not None and re.match("_(?!_)", item.name)
     # A private module is its room's own; a private name is its module's.
     if private and not item.module.endswith(f"{PACKAGE}.{mine}"):
@@ -138,7 +153,9 @@ def _wire_problem(path: str, module: str) -> str | None:
         if wire in _WIRES and wire != family:
             return f"a transport must not import another one ({module})"
         return None
-    if module != "base" and mine != "testing" and path != _MEDIATOR:
+    if _LISTENERS.get(module) == path:
+        return None
+    if module != "base" and mine != "testing" and path not in {_MEDIATOR, _MAKER}:
         return f"only {_MEDIATOR} and testing may import a transport"
     return None
 

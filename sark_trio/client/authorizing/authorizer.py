@@ -34,8 +34,10 @@ from sark_trio.client.authorizing.keeping import Keeper
 from sark_trio.client.authorizing.keys import SigningKey
 from sark_trio.client.authorizing.network import Network
 from sark_trio.client.authorizing.options import Auth, OAuth, OAuthClient
+from sark_trio.client.reach import check_of
 from sark_trio.client.servers import Http
 from sark_trio.errors import AuthenticationRequired, ConfigError
+from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.tls import TLSOptions
 
 __all__ = ["Authorizer", "authorizer_of"]
@@ -59,6 +61,7 @@ class Authorizer:
         options: Auth,
         *,
         server_tls: TLSOptions | None = None,
+        server_check: AddressCheck | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         if not url.lower().startswith("https://") and not is_loopback(url):
@@ -72,6 +75,7 @@ class Authorizer:
             tls=options.tls,
             named=named,
             private=options.private_network,
+            server_check=server_check,
             backend=backend,
         )
         key = None
@@ -307,5 +311,10 @@ def authorizer_of(server: Http) -> Authorizer | None:
     """
     if server.auth is None:
         return None
-    tls, backend = server.tls, server.network
-    return Authorizer(server.url, server.auth, server_tls=tls, backend=backend)
+    return Authorizer(
+        server.url,
+        server.auth,
+        server_tls=server.tls,
+        server_check=check_of(server.addresses),
+        backend=server.network,
+    )

@@ -18,7 +18,7 @@ from anyio.abc import TaskStatus
 from sark_trio.auth.failures import failed
 from sark_trio.auth.urls import is_loopback, place_of, refusal
 from sark_trio.errors import GatewayError
-from sark_trio.net.addresses import IPAddress, public_only
+from sark_trio.net.addresses import AddressCheck, IPAddress, public_only
 from sark_trio.net.exchange import Exchange
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.streams import AnyIOBackend
@@ -39,6 +39,7 @@ class Network:
     :param server: URL of the MCP server, and with *server_tls* whom to trust there.
     :param named: further URLs that the operator named.
     :param private: servers may name private addresses, too.
+    :param server_check: asked about each address of *server*, where its URL is not trusted.
     :param backend: where connections come from, such as a proxy's; then it is the one who
         resolves names, and only addresses that stand in URLs are checked here.
     """
@@ -51,6 +52,7 @@ class Network:
         tls: TLSOptions | None,
         named: Sequence[str | None],
         private: bool,
+        server_check: AddressCheck | None = None,
         backend: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._loopback = is_loopback(server)
@@ -58,9 +60,10 @@ class Network:
         self._named = {_origin(url) for url in named if url is not None}
         self._checked = not private
         trusted = backend or AnyIOBackend()
+        own = backend or AnyIOBackend(address_check=server_check)
         told = backend or AnyIOBackend(address_check=self._check)
         self._pools = (
-            ConnectionPool(backend=trusted, tls=server_tls),
+            ConnectionPool(backend=own, tls=server_tls),
             ConnectionPool(backend=trusted, tls=tls),
             ConnectionPool(backend=told, tls=tls),
         )

@@ -13,6 +13,7 @@ from sark_trio.client.health import (
     ServerHealth,
     probe_all,
     process_health,
+    switched_off,
 )
 from sark_trio.client.listing import Health
 from sark_trio.client.metrics import (
@@ -22,6 +23,7 @@ from sark_trio.client.metrics import (
     retry_metrics,
 )
 from sark_trio.client.servers import Stdio
+from sark_trio.client.switches import is_off
 from sark_trio.client.upstream import Upstream
 from sark_trio.client.wiring import ErrorHandling
 from sark_trio.errors import UsageError
@@ -42,7 +44,8 @@ class Checks(Events):
 
         A server behind a URL is asked as MCP lets it be (``ping``, ``server/discover``), past its
         breaker; the gateway by ``GET /health``. A program that was not needed so far is not
-        started for this. Nothing that is not well makes this raise.
+        started for this, nor is a server asked that is blocked. Nothing that is not well makes
+        this raise.
 
         :param timeout_s: seconds that each of them has for its answer.
         :raises UsageError: *timeout_s* is no positive number.
@@ -52,8 +55,9 @@ class Checks(Events):
         engine = self._engine
         upstreams = list(engine.upstreams.values())
         whole = [] if engine.offered is None else [engine.offered.upstream]
-        asked = await probe_all([*whole, *upstreams], timeout_s=timeout_s)
-        servers = {upstream.name: asked[upstream] for upstream in upstreams}
+        on = [each for each in upstreams if not is_off(self._caller, each.name, self._principal)]
+        asked = await probe_all([*whole, *on], timeout_s=timeout_s)
+        servers = {each.name: asked.get(each) or switched_off(each) for each in upstreams}
         gateway = asked[whole[0]] if whole else None
         return HealthReport(
             gateway=gateway,

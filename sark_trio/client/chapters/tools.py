@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sark_trio.client.call import ToolCall
+import anyio
+
+from sark_trio.client.asked import ToolCall
+from sark_trio.client.batches import ToolBatches
+from sark_trio.client.call import TIMEOUT_MAX_S
 from sark_trio.client.chapters.base import Chapter
-from sark_trio.client.discovery import tools_of, tools_of_all
-from sark_trio.client.listing import ToolListing
-from sark_trio.errors import UsageError
+from sark_trio.client.handlers import Handlers
+from sark_trio.client.listing import ToolInfo, ToolListing
+from sark_trio.client.upstream import Upstream
+from sark_trio.client.walk import Walk
+from sark_trio.errors import CallTimeout, UsageError
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.principal import Principal
-from sark_trio.mcp.progress import Progress
+from sark_trio.mcp.meta import LogLevel
+from sark_trio.mcp.progress import LogMessage, Progress
 from sark_trio.mcp.results import ToolResult
+from sark_trio.net.pages import PAGE_SIZE
 
 __all__ = ["Tools"]
 
@@ -22,23 +30,98 @@ class Tools(Chapter):
     """The tools of a client's servers."""
 
     async def list_tools(
-        self, server: str | None = None, *, principal: Principal | None = None
+        self,
+        server_name: str | None = None,
+        page: int = 1,
+        page_size: int = PAGE_SIZE,
+        *,
+        principal: Principal | None = None,
     ) -> ToolListing:
         """The tools that *principal* may see, of one server or of all.
 
-        :raises GatewayError: *server* could not be asked; where all are asked, a server that
-            could not be is named in ``failures`` instead.
+        Those of servers that are configured here come with the first page, whatever its size;
+        a page of the gateway's tools follows where the client has a gateway. A page may be short,
+        or empty, though others follow: see :meth:`list_all_tools`.
+
+        :param page: from 1, of the gateway's list.
+        :param page_size: tools of the gateway's on a page, at most 1000.
+        :raises UnknownServer: there is no server of that name.
+        :raises GatewayError: the server could not be asked; where several are asked, those that
+            could not be are named in ``failures`` instead.
         """
-        self._engine.open_tasks()
-        who = principal or self._principal
-        if server is not None:
-            governor = self._caller.governor
-            return ToolListing(tools=await tools_of(self._engine.upstream(server), who, governor))
-        return await tools_of_all(
-            list(self._engine.upstreams.values()),
-            who,
-            self._caller.governor,
+        batches = self._tool_batches(server_name, page_size, principal)
+        own = await batches.own() if page <= 1 else ()
+        tools = (*own, *await batches.page(page))
+        return ToolListing(tools=tools, failures=batches.failures, stale=batches.stale)
+
+    async def list_all_tools(
+        self,
+        server_name: str | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        principal: Principal | None = None,
+    ) -> ToolListing:
+        """As :meth:`list_tools`, of all pages; for very many use :meth:`stream_tools`.
+
+        :raises ProtocolError: the gateway repeats itself.
+        :raises UsageError: there are more than 100,000.
+        """
+        batches = self._tool_batches(server_name, page_size, principal)
+        tools = await Walk(batches.next_batch).collect()
+        return ToolListing(tools=tools, failures=batches.failures, stale=batches.stale)
+
+    def stream_tools(
+        self,
+        server_name: str | None = None,
+        *,
+        page_size: int = PAGE_SIZE,
+        principal: Principal | None = None,
+    ) -> Walk[ToolInfo]:
+        """``async for``: as :meth:`list_tools`, page after page, in the memory of one.
+
+        ``failures`` of what is returned names those who could not be asked.
+        """
+        batches = self._tool_batches(server_name, page_size, principal)
+        return Walk(batches.next_batch, batches.failures)
+
+    async def _within(
+        self, server_name: str, timeout_s: float | None
+    ) -> tuple[Upstream, float | None]:
+        """The upstream, and the time that a call then has: there is one deadline for both."""
+        offered = self._engine.offered
+        if offered is None or self._engine.is_at_hand(server_name):
+            return self._engine.upstream(server_name), timeout_s
+        limit_s = self._caller.timeout_s if timeout_s is None else min(timeout_s, TIMEOUT_MAX_S)
+        began = anyio.current_time()
+        with anyio.CancelScope(deadline=began + limit_s):
+            found = await offered.find(server_name)
+            return found, max(0.0, began + limit_s - anyio.current_time())
+        raise CallTimeout(
+            f"{server_name}: the gateway did not say within {limit_s:g} s whether it knows it",
+            phase="connect",
+            delivery="not_sent",
+            server=server_name,
+        )
+
+    def _tool_batches(
+        self, server_name: str | None, page_size: int, principal: Principal | None
+    ) -> ToolBatches:
+        engine = self._engine
+        engine.open_tasks()
+        configured, offered = list(engine.upstreams.values()), engine.offered
+        if server_name is not None and (server_name in engine.upstreams or offered is None):
+            configured, offered = [engine.upstream(server_name)], None
+        elif server_name is not None:
+            configured = []
+        return ToolBatches(
+            configured=configured,
+            offered=offered,
+            governor=self._caller.governor,
+            principal=principal or self._principal,
+            page_size=page_size,
             timeout_s=self._caller.timeout_s,
+            server=server_name,
+            pins=self._pins,
         )
 
     async def invoke_tool(
@@ -51,7 +134,11 @@ class Tools(Chapter):
         timeout_s: float | None = None,
         replay_safe: bool | None = None,
         on_progress: Callable[[Progress], None] | None = None,
+        on_log: Callable[[LogMessage], None] | None = None,
+        log_level: LogLevel | None = None,
+        handlers: Handlers | None = None,
         context: Mapping[str, Any] | None = None,
+        traceparent: str | None = None,
     ) -> ToolResult:
         """Call a tool, if policy allows it, and record that it was called.
 
@@ -59,7 +146,12 @@ class Tools(Chapter):
         :param timeout_s: deadline of the whole call in seconds, retries included.
         :param replay_safe: your word that the call may be made twice.
         :param on_progress: told the progress of this call; synchronous, must not block.
+        :param on_log: told the server's log messages of this call; synchronous, must not block.
+        :param log_level: least severe of them (MCP 2026-07-28; before, :meth:`set_log_level`).
+        :param handlers: for what the server asks meanwhile; where there is none, the client's.
         :param context: facts for the policy, such as the purpose of the call.
+        :param traceparent: the span that the call belongs to (W3C Trace Context); without it,
+            a hook's word counts. The server is told.
         :return: the tool's answer, redacted as the policy demands. ``is_error`` means that the
             tool itself says it failed.
         :raises Denied: policy said no, or could not say yes.
@@ -72,6 +164,7 @@ class Tools(Chapter):
             raise UsageError(f"timeout_s={timeout_s!r} is no number of seconds")
         _check_names(server_name, tool_name)
         self._engine.open_tasks()
+        upstream, timeout_s = await self._within(server_name, timeout_s)
         call = ToolCall(
             tool=tool_name,
             arguments=parameters or {},
@@ -79,9 +172,13 @@ class Tools(Chapter):
             timeout_s=timeout_s,
             replay_safe=replay_safe,
             on_progress=on_progress,
+            on_log=on_log,
+            log_level=log_level,
+            handlers=handlers,
             context=context or {},
+            traceparent=traceparent,
         )
-        return await self._caller.invoke(self._engine.upstream(server_name), call)
+        return await self._caller.invoke(upstream, call)
 
     async def explain(
         self,
@@ -106,7 +203,7 @@ class Tools(Chapter):
             principal=principal or self._principal,
             context=context or {},
         )
-        return await self._caller.explain(self._engine.upstream(server_name), call)
+        return await self._caller.explain(await self._engine.find(server_name), call)
 
 
 def _check_names(*names: object) -> None:

@@ -72,6 +72,7 @@ async def cancelled_after(client: GatewayClient, rounds: int, wait_s: float = 0.
     return ended
 
 
+@pytest.mark.row(54)
 @pytest.mark.anyio
 async def test_a_call_can_be_cancelled_at_every_checkpoint() -> None:
     ended = 0
@@ -132,6 +133,7 @@ async def test_a_hundred_calls_cancelled_at_all_sorts_of_moments(
     assert {each["outcome"] for each in found if each["kind"] == "outcome"} >= {"cancelled", "ok"}
 
 
+@pytest.mark.row(54)
 @pytest.mark.anyio
 async def test_entering_can_be_cancelled_at_every_checkpoint() -> None:
     entered = 0
@@ -159,6 +161,7 @@ async def test_entering_can_be_cancelled_at_every_checkpoint() -> None:
     assert 0 < entered < 40
 
 
+@pytest.mark.row(54)
 @pytest.mark.anyio
 async def test_closing_can_be_cancelled_at_every_checkpoint_and_goes_on() -> None:
     for rounds in range(25):

@@ -157,6 +157,7 @@ async def test_a_list_that_was_not_answered_is_asked_for_again(autojump_clock: M
     assert server.lists == 3
 
 
+@pytest.mark.row(33)
 async def test_a_storm_of_changes_is_one_fetch_at_a_time(autojump_clock: MockClock) -> None:
     under_way = most = 0
 
@@ -308,6 +309,7 @@ async def test_more_than_a_thousand_tools_are_no_trouble(autojump_clock: MockClo
         assert len(await client.list_tools("desk")) == 2_500
 
 
+@pytest.mark.row(62)
 async def test_a_bad_tool_costs_itself_and_says_why_when_it_is_called(
     autojump_clock: MockClock,
 ) -> None:

@@ -78,6 +78,7 @@ async def test_a_deadline_that_is_no_time_is_refused(
             await client.invoke_tool("desk", "echo", timeout_s=timeout_s)
 
 
+@pytest.mark.row(55)
 @pytest.mark.fault(13)
 async def test_a_deadline_of_zero_has_passed_and_nothing_is_sent(
     autojump_clock: MockClock,
@@ -267,6 +268,7 @@ async def test_five_failures_of_one_server_close_no_other(autojump_clock: MockCl
     assert health == {"desk": "unhealthy", "well": "healthy", "late": "healthy"}
 
 
+@pytest.mark.row(17)
 @pytest.mark.fault(7, 8)
 async def test_after_the_wait_three_probes_are_let_out_and_two_close_the_breaker(
     autojump_clock: MockClock,

@@ -63,8 +63,8 @@ async def test_a01_no_byte_of_a_call_leaves_before_its_intent_is_durable(
         elif entry[0] == "sync":
             synced = written
         elif entry[0] == "arrived":
-            digest = hashlib.sha256(jsontext.canonical(entry[1]["arguments"])).hexdigest()
-            assert f"sha256:{digest}".encode() in synced
+            digest = client._audit.digest(entry[1]["arguments"])
+            assert digest.encode() in synced
             waiting.append(digest)
     assert len(waiting) == 4
     check_log(disk)
@@ -87,9 +87,9 @@ async def test_z02_the_digest_of_the_intent_is_of_the_bytes_that_arrive(
     async with open_client(server, disk, server_tools=rules) as client:
         for arguments in cases:
             await client.invoke_tool("desk", "echo", arguments)
-    digests = [
-        f"sha256:{hashlib.sha256(jsontext.canonical(each)).hexdigest()}" for each in server.arrived
-    ]
+        digests = [client._audit.digest(each) for each in server.arrived]
+    plain = hashlib.sha256(jsontext.canonical(server.arrived[2])).hexdigest()
+    assert plain.encode() not in b"".join(bytes(part) for part in disk.contents.values())
     assert [each["args_digest"] for each in audited(disk, "intent")] == digests
     assert server.arrived[2] == {"sql": "select 1"}
     assert b"hunter2" not in b"".join(bytes(part) for part in disk.contents.values())
@@ -152,6 +152,7 @@ async def test_without_a_policy_everything_is_denied(autojump_clock: MockClock) 
     assert [each["principal_id"] for each in audited(disk, "denied")] == ["anonymous"]
 
 
+@pytest.mark.row(46)
 @pytest.mark.parametrize("answered", [RuntimeError("boom"), None, "yes", {"allow": True}])
 async def test_a_policy_that_misbehaves_denies(autojump_clock: MockClock, answered: Any) -> None:
     server, disk = desk(), MemoryDisk()
@@ -340,6 +341,7 @@ async def test_a_result_that_is_none_is_the_servers_fault_and_recorded(
 # -- audit ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.row(49)
 async def test_what_cannot_be_recorded_is_not_sent(autojump_clock: MockClock) -> None:
     server, disk = desk(), MemoryDisk()
     alarms: list[str] = []
@@ -358,6 +360,7 @@ async def test_what_cannot_be_recorded_is_not_sent(autojump_clock: MockClock) ->
     assert alarms
 
 
+@pytest.mark.row(49)
 async def test_a_full_disk_refuses_within_a_second_and_heals(autojump_clock: MockClock) -> None:
     server, disk = desk(), MemoryDisk()
     async with open_client(server, disk) as client:
@@ -375,6 +378,7 @@ async def test_a_full_disk_refuses_within_a_second_and_heals(autojump_clock: Moc
     check_log(disk)
 
 
+@pytest.mark.row(49)
 async def test_a_call_that_succeeded_is_no_failure_because_its_outcome_cannot_be_written(
     autojump_clock: MockClock,
 ) -> None:

@@ -196,6 +196,7 @@ async def test_a_policy_that_is_wrong_changes_nothing(autojump_clock: MockClock)
     assert names == ["policy_kept", "policy_kept"]
 
 
+@pytest.mark.row(47)
 async def test_what_is_being_asked_keeps_the_old_policy_and_its_answer_is_not_kept(
     autojump_clock: MockClock,
 ) -> None:

@@ -53,6 +53,7 @@ def unavailable() -> HTTPStatusError:
     return HTTPStatusError("unavailable", status=503)
 
 
+@pytest.mark.row(53)
 @pytest.mark.fault(4, 12)
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 1 - 2**-53])
 async def test_three_attempts_one_and_two_seconds_apart_within_the_jitter(
@@ -72,6 +73,7 @@ async def test_three_attempts_one_and_two_seconds_apart_within_the_jitter(
     assert [each["number"] for each in audited(disk, "attempt")] == [2, 3]
 
 
+@pytest.mark.row(53)
 @pytest.mark.fault(12)
 async def test_no_wait_exceeds_the_cap(autojump_clock: MockClock) -> None:
     server = desk(*[refused() for _ in range(9)])
@@ -163,6 +165,7 @@ async def test_one_attempt_is_an_error_not_nothing(autojump_clock: MockClock) ->
     assert caught.value.attempts == 1
 
 
+@pytest.mark.row(16)
 @pytest.mark.fault(12)
 async def test_retry_after_is_heeded_and_never_early(autojump_clock: MockClock) -> None:
     later = RateLimited("later", status=429, retry_after_s=7.0)
@@ -173,6 +176,7 @@ async def test_retry_after_is_heeded_and_never_early(autojump_clock: MockClock) 
     assert 7.0 <= second - first <= 8.0
 
 
+@pytest.mark.row(16)
 async def test_who_asks_for_more_than_the_deadline_is_told_to_the_caller_at_once(
     autojump_clock: MockClock,
 ) -> None:
@@ -185,6 +189,7 @@ async def test_who_asks_for_more_than_the_deadline_is_told_to_the_caller_at_once
     assert caught.value.retry_after_s == 60.0
 
 
+@pytest.mark.row(16)
 @pytest.mark.parametrize(("declared", "attempts"), [(False, 1), (True, 2)])
 async def test_an_unsafe_call_that_was_throttled_is_repeated_on_the_operators_word_only(
     autojump_clock: MockClock, declared: bool, attempts: int
@@ -219,6 +224,7 @@ async def test_r09_a_cancellation_in_a_wait_returns_at_once_and_sends_nothing_af
     assert outcomes(disk) == [("cancelled", "not_sent")]
 
 
+@pytest.mark.row(17)
 async def test_the_budget_of_a_server_bounds_what_all_its_callers_repeat(
     autojump_clock: MockClock,
 ) -> None:

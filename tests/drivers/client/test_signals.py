@@ -370,6 +370,7 @@ async def test_no_secret_is_in_any_event(autojump_clock: MockClock) -> None:
 # -- hooks that misbehave ---------------------------------------------------------------------
 
 
+@pytest.mark.row(61)
 async def test_a_hook_that_raises_harms_no_call(autojump_clock: MockClock) -> None:
     class Broken:
         def __call__(self, event: Event) -> None:
@@ -405,6 +406,7 @@ async def test_without_hooks_there_is_nothing_to_count(autojump_clock: MockClock
 # -- the log, and streams ---------------------------------------------------------------------
 
 
+@pytest.mark.row(49, 51)
 @pytest.mark.fault(49)
 async def test_a_log_that_fails_is_told_and_so_is_each_checkpoint(
     autojump_clock: MockClock,

@@ -113,6 +113,7 @@ async def test_a_response_that_ends_the_connection_is_read_and_the_connection_is
         assert not connection.reusable
 
 
+@pytest.mark.row(11, 13)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -157,6 +158,7 @@ async def test_what_two_parsers_could_read_in_two_ways_is_refused(answer: bytes)
         assert not connection.finish()
 
 
+@pytest.mark.row(11)
 @pytest.mark.parametrize("pieces", [1, 7])
 async def test_a_head_of_100_kib_is_refused_in_one_read_or_many(pieces: int) -> None:
     head = b"HTTP/1.1 200 OK\r\n" + b"".join(b"x%d: %b\r\n" % (n, b"y" * 2000) for n in range(50))
@@ -175,6 +177,7 @@ async def test_a_head_of_100_kib_is_refused_in_one_read_or_many(pieces: int) -> 
         assert caught.value.limit_bytes == 64 * 1024
 
 
+@pytest.mark.row(13)
 async def test_gzip_is_undone_within_the_limit() -> None:
     plain = b"x" * 100_000
     good = response(gzip.compress(plain), content_encoding="gzip")
@@ -187,6 +190,7 @@ async def test_gzip_is_undone_within_the_limit() -> None:
         assert caught.value.limit_bytes == 99_999
 
 
+@pytest.mark.row(13)
 async def test_a_gzip_bomb_goes_off_at_the_limit() -> None:
     bomb = response(gzip.compress(bytes(64 * 1024 * 1024)), content_encoding="gzip")
     async with connected(sending(bomb)) as (connection, _):
@@ -195,6 +199,7 @@ async def test_a_gzip_bomb_goes_off_at_the_limit() -> None:
             await connection.read_body(4 * 1024 * 1024)
 
 
+@pytest.mark.row(5, 8)
 @pytest.mark.parametrize(
     "answer",
     [
@@ -222,6 +227,7 @@ async def test_an_answer_that_is_cut_leaves_the_outcome_unknown(answer: bytes, h
         assert not connection.reusable
 
 
+@pytest.mark.row(5)
 async def test_a_reset_before_the_request_is_not_sent() -> None:
     async def script(peer: Peer) -> None:
         await peer.reset()
@@ -237,6 +243,7 @@ async def test_a_reset_before_the_request_is_not_sent() -> None:
         assert caught.value.delivery == "not_sent"
 
 
+@pytest.mark.row(6)
 async def test_an_early_answer_ends_the_writing_and_the_connection() -> None:
     """Row 6."""
     refusal = response(b"too big", "413 Content Too Large")
@@ -253,6 +260,7 @@ async def test_an_early_answer_ends_the_writing_and_the_connection() -> None:
         assert not connection.reusable
 
 
+@pytest.mark.row(6)
 async def test_an_answer_before_the_peer_stops_listening_is_still_read() -> None:
     async def script(peer: Peer) -> None:
         await peer.stream.receive()
@@ -292,6 +300,7 @@ async def test_a_peer_that_takes_no_bytes_is_a_write_timeout() -> None:
         assert not connection.reusable
 
 
+@pytest.mark.row(9)
 async def test_slow_headers_are_bounded_by_the_exchange() -> None:
     async def script(peer: Peer) -> None:
         await peer.receive()
@@ -304,6 +313,7 @@ async def test_slow_headers_are_bounded_by_the_exchange() -> None:
             await connection.send(POST)
 
 
+@pytest.mark.row(12)
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\n", b"\r\n", b"x"])
 async def test_bytes_after_a_response_end_the_connection(extra: bytes) -> None:
     """P8: they would be taken for the answer to the next request."""
@@ -313,6 +323,7 @@ async def test_bytes_after_a_response_end_the_connection(extra: bytes) -> None:
         assert not connection.reusable
 
 
+@pytest.mark.row(12)
 async def test_unsolicited_bytes_make_an_idle_connection_stale() -> None:
     spoken = anyio.Event()
 

@@ -158,6 +158,7 @@ async def test_a_dial_that_fails_fails_its_caller_with_its_error() -> None:
                 await other.lease(Origin("http", "x", 1))
 
 
+@pytest.mark.row(7)
 async def test_a_connection_that_died_while_idle_is_not_given_out() -> None:
     async def once(peer: Peer) -> None:
         await peer.receive()
@@ -172,6 +173,7 @@ async def test_a_connection_that_died_while_idle_is_not_given_out() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.row(12)
 async def test_a_server_that_speaks_unasked_is_not_asked() -> None:
     leased = anyio.Event()
 
@@ -193,6 +195,7 @@ async def test_a_server_that_speaks_unasked_is_not_asked() -> None:
         assert server.requests == []
 
 
+@pytest.mark.row(12)
 async def test_a_new_connection_on_which_the_server_spoke_first_is_refused() -> None:
     async with running(Talkative()) as pool:
         with pytest.raises(ServerDisconnected) as caught:

@@ -85,6 +85,7 @@ async def test_a_tls_connection_is_verified_and_carries_an_exchange(
         assert stream.is_stale()
 
 
+@pytest.mark.row(3)
 @pytest.mark.parametrize("case", ["authority", "host", "pin", "plain"])
 async def test_a_peer_that_is_not_who_it_should_be_is_refused_and_no_socket_is_left(
     case: str, authority: trustme.CA, server_tls: ssl.SSLContext, trusting: TLSOptions
@@ -132,6 +133,7 @@ async def test_the_right_pin_is_accepted(authority: trustme.CA) -> None:
         await closed(await connect(parse_url(server.url).origin, tls))
 
 
+@pytest.mark.row(3)
 async def test_tls_1_1_is_refused(authority: trustme.CA, trusting: TLSOptions) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
@@ -144,6 +146,7 @@ async def test_tls_1_1_is_refused(authority: trustme.CA, trusting: TLSOptions) -
             await connect(parse_url(server.url).origin, trusting)
 
 
+@pytest.mark.row(3)
 async def test_a_handshake_that_is_never_answered_times_out(silent: Origin) -> None:
     with (
         no_leaked_descriptors(),
@@ -152,6 +155,7 @@ async def test_a_handshake_that_is_never_answered_times_out(silent: Origin) -> N
         await dial(silent, AnyIOBackend(), TLSOptions(), Timeouts(connect_s=0.05))
 
 
+@pytest.mark.row(4)
 async def test_cancelling_a_handshake_a_thousand_times_leaves_no_descriptor(
     silent: Origin, trusting: TLSOptions
 ) -> None:
@@ -177,6 +181,7 @@ async def connect_and_say(origin: Origin, tls: TLSOptions, watch: DeadlineWatch)
     raise AssertionError("nobody answered, and yet there is a connection")
 
 
+@pytest.mark.row(2)
 async def test_a_refused_port_is_a_connect_error_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -188,6 +193,7 @@ async def test_a_refused_port_is_a_connect_error_at_once() -> None:
         assert anyio.current_time() - begun < 0.5
 
 
+@pytest.mark.row(2)
 async def test_a_black_hole_is_a_connect_timeout() -> None:
     # A listener whose queue is full drops SYNs: what a firewall does, without one.
     with socket.socket() as listener:
@@ -204,6 +210,7 @@ async def test_a_black_hole_is_a_connect_timeout() -> None:
             filler.close()
 
 
+@pytest.mark.row(1)
 async def test_a_name_that_does_not_resolve_is_a_connect_error() -> None:
     for host in ("does-not-exist.invalid", "a" * 63 + "." + "b" * 63 + ".invalid"):
         with pytest.raises(ConnectError) as caught:
@@ -247,6 +254,7 @@ async def race_and_close(addresses: list[Address]) -> None:
         sock.close()
 
 
+@pytest.mark.row(1)
 async def test_a_thousand_addresses_are_cut_to_sixteen_and_each_was_checked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -265,6 +273,7 @@ async def test_a_thousand_addresses_are_cut_to_sixteen_and_each_was_checked(
     assert [each.ip.version for each in found[:4]] == [4, 6, 4, 6]
 
 
+@pytest.mark.row(63)
 async def test_an_address_that_the_check_refuses_is_never_connected_to() -> None:
     async with serve(modern()) as server:
         for host in ("127.0.0.1", "localhost"):

@@ -13,10 +13,12 @@ from typing import Any
 import anyio
 import pytest
 
+from sark_trio import AllowAll, AuditLog, GatewayClient, Http
 from sark_trio.testing import Leaked, census, held, no_leaks
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import desk, open_client
+from tests.support.client import ALICE, desk, open_client, tool
+from tests.support.http_servers import Peer, Received, modern, result, serve
 
 
 @pytest.mark.anyio
@@ -97,8 +99,36 @@ async def test_what_a_client_lends_is_seen_and_comes_back() -> None:
                 "running calls": 1,
                 "open audit intents": 1,
                 "desk: permits of the breaker": 1,
-                "desk: pending": 1,
+                "desk: pending requests": 1,
             }
+            go.set()
+        assert held(client) == {}
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_lent_is_seen_and_comes_back() -> None:
+    began, go = anyio.Event(), anyio.Event()
+
+    async def slow(peer: Peer, received: Received) -> None:
+        if received.rpc == "tools/call":
+            began.set()
+            await go.wait()
+        value = {"tools": [tool()]} if received.rpc == "tools/list" else None
+        await peer.send(result(received, value))
+
+    async with (
+        serve(modern(slow)) as server,
+        GatewayClient(
+            servers={"desk": Http(server.url)},
+            policy=AllowAll(),
+            audit=AuditLog("log", files=MemoryDisk()),
+            principal=ALICE,
+        ) as client,
+    ):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.invoke_tool, "desk", "echo")
+            await began.wait()
+            assert held(client)["desk: connections lent or waited for"] == 1
             go.set()
         assert held(client) == {}
 

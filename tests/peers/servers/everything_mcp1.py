@@ -1,7 +1,8 @@
-"""A server made with the official SDK, 1.x: the session era only, over stdio or Streamable HTTP.
+"""A server made with the official SDK, 1.x: the session era only, over any of its transports.
 
-``everything_mcp1.py stdio`` or ``everything_mcp1.py http [--port 0] [--json] [--stateless]``.
-Over HTTP the first line on stdout is the URL. Run by the interpreter of the ``mcp1`` peer.
+``everything_mcp1.py stdio``, ``everything_mcp1.py http [--port 0] [--json] [--stateless]``, or
+``sse`` or ``ws`` with ``[--port 0]``. But for stdio the first line on stdout is the URL. Run by
+the interpreter of the ``mcp1`` peer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import anyio
 import uvicorn
 from mcp.server.fastmcp import Context, FastMCP
 from mcp.server.fastmcp.exceptions import ToolError
+from mcp.server.websocket import websocket_server
 from mcp.types import ToolAnnotations
 
 READ_ONLY = ToolAnnotations(readOnlyHint=True)
@@ -96,9 +98,18 @@ def environment(name: str) -> str:
     return os.environ.get(name, "")
 
 
+async def websocket_app(scope: Any, receive: Any, send: Any) -> None:
+    """The server over WebSockets, as an ASGI application."""
+    if scope["type"] != "websocket":
+        return
+    inner = server._mcp_server
+    async with websocket_server(scope, receive, send) as (reading, writing):
+        await inner.run(reading, writing, inner.create_initialization_options())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("transport", choices=["stdio", "http"])
+    parser.add_argument("transport", choices=["stdio", "http", "sse", "ws"])
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="answer with JSON, not with SSE")
     parser.add_argument("--stateless", action="store_true", help="no sessions in the legacy era")
@@ -108,10 +119,14 @@ def main() -> None:
         return
     server.settings.json_response = options.json
     server.settings.stateless_http = options.stateless
-    app = server.streamable_http_app()
+    app, scheme, path = {
+        "http": (server.streamable_http_app, "http", "/mcp"),
+        "sse": (server.sse_app, "http", "/sse"),
+        "ws": (lambda: websocket_app, "ws", "/ws"),
+    }[options.transport]
     listener = socket.create_server(("127.0.0.1", options.port), backlog=256)
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}/mcp", flush=True)
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    print(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}{path}", flush=True)
+    config = uvicorn.Config(app(), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -208,6 +208,7 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
         engine("")
 
 
+@pytest.mark.row(48)
 def test_an_answer_that_is_too_large_denies() -> None:
     pad = 'allow := true\npad := concat("", [input.p | some _ in numbers.range(1, 2000)])\n'
     large = engine(pad).evaluate({"p": "x" * 1_000})
@@ -228,6 +229,7 @@ class Panicking:
         raise self._exc
 
 
+@pytest.mark.row(48)
 def test_a_panic_denies_and_the_engine_is_made_anew() -> None:
     decider = engine("allow := true")
     decider._engine = Panicking(PanicException("unwrap on None"))  # type: ignore[assignment]

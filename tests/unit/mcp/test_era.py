@@ -146,10 +146,21 @@ def test_a_discovery_may_name_legacy_versions_only() -> None:
     assert step.agreed.version == "2025-06-18"
 
 
-@pytest.mark.parametrize("data", [None, [], {}, supported(), supported(1), supported(MODERN)])
+@pytest.mark.parametrize("data", [None, [], {}, supported(), supported(1)])
 def test_an_unsupported_version_without_a_common_one_fails(data: Any) -> None:
-    # Listing the very version that it refused is no help either: it is not asked again.
     assert "share none" in failed(Negotiation("stdio").on_error(-32022, "no", data)).message
+
+
+@pytest.mark.parametrize("pinned", [None, MODERN])
+def test_the_very_version_that_was_refused_is_asked_for_once_more(pinned: str | None) -> None:
+    # Another replica may answer next; if it does not, that was that.
+    negotiation = Negotiation("http", pinned_version=pinned)
+    body = error_body(-32022, supported(MODERN))
+    assert negotiation.on_http_status(400, body) == Discover(MODERN)
+    assert "share none" in failed(negotiation.on_http_status(400, body)).message
+    negotiation = Negotiation("http", pinned_version=pinned)
+    negotiation.on_http_status(400, body)
+    assert isinstance(negotiation.on_result({"supportedVersions": [MODERN]}), Done)
 
 
 def test_a_discovery_without_a_common_version_fails() -> None:

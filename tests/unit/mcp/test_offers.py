@@ -1,0 +1,117 @@
+"""Resources, prompts and completions: the official models' words are read, others left out."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import mcp_types
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from sark_trio.errors import ProtocolError
+from sark_trio.mcp.prompts import parse_completion, parse_prompt, parse_prompt_result
+from sark_trio.mcp.resources import parse_resource, parse_resource_result, parse_template
+
+
+def dumped(model: BaseModel) -> dict[str, Any]:
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True)
+
+
+def test_official_resources_are_read() -> None:
+    theirs = mcp_types.Resource(
+        uri="file:///a", name="a", title="A", description="d", mime_type="text/plain", size=3
+    )
+    ours = parse_resource(dumped(theirs))
+    assert ours is not None
+    assert (ours.uri, ours.name, ours.title) == ("file:///a", "a", "A")
+    assert (ours.description, ours.mime_type, ours.size_bytes) == ("d", "text/plain", 3)
+    template = parse_template(
+        dumped(mcp_types.ResourceTemplate(uri_template="file:///{p}", name="t"))
+    )
+    assert template is not None
+    assert (template.uri_template, template.title) == ("file:///{p}", None)
+
+
+def test_official_contents_are_read() -> None:
+    blob = base64.b64encode(b"\0\1").decode()
+    theirs = mcp_types.ReadResourceResult(
+        contents=[
+            mcp_types.TextResourceContents(uri="file:///a", text="x", mime_type="text/plain"),
+            mcp_types.BlobResourceContents(uri="file:///b", blob=blob),
+            mcp_types.TextResourceContents(uri="file:///c", text="y"),
+        ]
+    )
+    ours = parse_resource_result(dumped(theirs))
+    assert [one.blob for one in ours.contents] == [None, b"\0\1", None]
+    assert ours.text == "x\ny"
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        {},
+        {"contents": {}},
+        {"contents": [{"text": "x"}]},
+        {"contents": [{"uri": "a"}]},
+        {"contents": [{"uri": "a", "text": "x", "blob": "eA=="}]},
+        {"contents": [{"uri": "a", "blob": "no base64"}]},
+    ],
+)
+def test_malformed_contents_are_refused(result: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError, match="resource is malformed"):
+        parse_resource_result(result)
+
+
+def test_official_prompts_are_read() -> None:
+    argument = mcp_types.PromptArgument(name="code", description="d", required=True)
+    ours = parse_prompt(dumped(mcp_types.Prompt(name="p", title="P", arguments=[argument])))
+    assert ours is not None
+    assert (ours.name, ours.title, ours.arguments[0].required) == ("p", "P", True)
+    content = mcp_types.TextContent(type="text", text="x")
+    theirs = mcp_types.GetPromptResult(
+        description="d", messages=[mcp_types.PromptMessage(role="user", content=content)]
+    )
+    got = parse_prompt_result(dumped(theirs))
+    assert (got.description, got.messages[0].role) == ("d", "user")
+    assert got.messages[0].content["text"] == "x"
+
+
+@pytest.mark.parametrize(
+    "messages", [None, [{}], [{"role": "system", "content": {"type": "text"}}], [{"role": "user"}]]
+)
+def test_malformed_prompts_are_refused(messages: Any) -> None:
+    with pytest.raises(ProtocolError, match="prompt is malformed"):
+        parse_prompt_result({"messages": messages})
+
+
+def test_official_completions_are_read_and_bounded() -> None:
+    theirs = mcp_types.CompleteResult(
+        completion=mcp_types.Completion(values=["a", "b"], total=7, has_more=True)
+    )
+    ours = parse_completion(dumped(theirs))
+    assert (ours.values, ours.total, ours.has_more) == (("a", "b"), 7, True)
+    many = parse_completion({"completion": {"values": ["x"] * 101}})
+    assert (len(many.values), many.has_more, many.total) == (100, True, None)
+    for wrong in ({}, {"completion": {}}, {"completion": {"values": [1]}}):
+        with pytest.raises(ProtocolError, match="completion is malformed"):
+            parse_completion(wrong)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+ENTRIES = JSON | st.dictionaries(
+    st.sampled_from(["uri", "uriTemplate", "name", "title", "size", "arguments", "_meta"]), JSON
+)
+
+
+@given(ENTRIES)
+def test_one_malformed_entry_costs_no_other(raw: Any) -> None:
+    for parse in (parse_resource, parse_template, parse_prompt):
+        made = parse(raw)
+        assert made is None or made.raw is raw
