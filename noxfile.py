@@ -18,8 +18,8 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
-#: They measure time or use up cores themselves, so they run alone and in order.
-ALONE = ("tests/drivers", "tests/e2e")
+#: They share real servers within a file, so a file stays in one process.
+WITH_PEERS = ("tests/drivers", "tests/e2e", "tests/interop")
 
 
 def _install(session: nox.Session, *groups: str) -> None:
@@ -34,15 +34,16 @@ def _peers(session: nox.Session, *names: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything: laws, units and tidiness on all cores, then drivers and real peers alone."""
+    """Everything: laws, units and tidiness, then drivers and real peers."""
     _install(session, "test")
     _peers(session)
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
-    apart = [f"--ignore={folder}" for folder in ALONE]
-    session.run("python", "-m", "pytest", "--numprocesses=auto", *apart)
-    session.run("python", "-m", "pytest", "--durations=10", *ALONE)
+    apart = [f"--ignore={folder}" for folder in WITH_PEERS]
+    cores = "--numprocesses=auto"
+    session.run("python", "-m", "pytest", cores, *apart)
+    session.run("python", "-m", "pytest", cores, "--dist=loadfile", "--durations=10", *WITH_PEERS)
 
 
 @nox.session

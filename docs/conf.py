@@ -37,5 +37,5 @@ nitpick_ignore_regex = [
     (r"py:class", r"[\w.]+"),
     (r"py:class", r".*[ \[\]|'].*"),
     # Type variables.
-    (r"py:obj", r"sark_trio\..*\.(_\w+|[A-Z]\w?)"),
+    (r"py:obj", r"sark_trio\..*\.(_\w+|[A-Z]\w?|Item|T_co)"),
 ]

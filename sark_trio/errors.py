@@ -55,7 +55,8 @@ do; the fields tell what happened::
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+import copy
+from typing import Any, ClassVar, Literal, Self
 
 __all__ = [
     "AuditCorrupt",
@@ -142,6 +143,15 @@ class GatewayError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Copied and pickled whole: keyword-only fields are no arguments to ``BaseException``."""
         return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+    def twin(self) -> Self:
+        """The same error for one more task that it concerns.
+
+        What each of them adds (the ids of its call, a traceback, a note) is not the others'.
+        """
+        twin = copy.copy(self)
+        twin.__cause__ = self.__cause__
+        return twin
 
     @property
     def message(self) -> str:
@@ -462,6 +472,8 @@ def _rebuild(
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(fields)
+    if "__notes__" in fields:
+        error.__notes__ = list(fields["__notes__"])
     return error
 
 

@@ -12,14 +12,19 @@ from typing import Any
 
 import drawings
 import facts
+import traces
 from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from tests.tidy.security import holders
+from tests.tidy.source import project_files
+
 __all__ = ["setup"]
 
 ROOT = Path(__file__).resolve().parents[2]
+FACADE = "sark_trio.client.gateway"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -40,7 +45,9 @@ def _generate(app: Sphinx) -> None:
             _write(target / f"{table.slug}.svg", drawings.machine(table))
     _write(target / "machines.md", "\n".join(_machine_section(table) for table in tables))
     _write(target / "laws.md", _laws_page())
+    _write(target / "security.md", _security_table())
     _write(target / "names.md", _names_table())
+    _write(target / "traceability.md", traces.page())
     for old in (target / "reference").glob("*.md"):
         old.unlink()
     for room, modules in facts.public_modules().items():
@@ -50,12 +57,22 @@ def _generate(app: Sphinx) -> None:
 def _by_last_name(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, content: Element
 ) -> Element | None:
-    """Docstrings name things of other modules by their last name; find it if there is but one."""
+    """Docstrings name things of other modules by their last name, and pages by where they are
+    exported from; find them if there is but one, or one that is nearer than all others.
+    """
     if node.get("refdomain") != "py":
         return None
-    domain = env.domains.python_domain
-    last = f".{node['reftarget']}"
-    found = {name for name in domain.objects if name.endswith(last)}
+    domain, target = env.domains.python_domain, node["reftarget"]
+    kinds = domain.objtypes_for_role(node["reftype"]) or ()
+    last = f".{target.rpartition('.')[2] if target.startswith('sark_trio.') else target}"
+    found = {
+        name
+        for name, entry in domain.objects.items()
+        if name.endswith(last) and entry.objtype in kinds
+    }
+    module = node.get("py:module") or ""
+    for near in (f"{FACADE}.GatewayClient.", f"{module}.", f"{'.'.join(module.split('.')[:2])}."):
+        found = {name for name in found if name.startswith(near)} or found
     if len(found) != 1:
         return None
     return domain.resolve_xref(
@@ -133,6 +150,18 @@ def _laws_page() -> str:
     return "\n".join([*lines, ""])
 
 
+def _security_table() -> str:
+    """Which tests hold which line about security."""
+    held: dict[int, list[str]] = {}
+    for path, text in project_files(under="tests/", suffix=".py").items():
+        for test, numbers in holders(text):
+            for number in numbers:
+                held.setdefault(number, []).append(f"`{path.removeprefix('tests/')}::{test}`")
+    lines = ["| line | held by |", "|---|---|"]
+    lines += [f"| {number} | {', '.join(tests)} |" for number, tests in sorted(held.items())]
+    return "\n".join([*lines, ""])
+
+
 def _reference_page(room: str, modules: list[facts.Module]) -> str:
     lines = [f"# {room}", ""]
     for module in modules:
@@ -144,6 +173,8 @@ def _reference_page(room: str, modules: list[facts.Module]) -> str:
             f"   :members: {', '.join(module.exported)}",
             "   :undoc-members:",
             "   :show-inheritance:",
+            # Its methods are its chapters', and wanted where the class is looked up.
+            *(["   :inherited-members:"] if module.name == FACADE else []),
             "```",
             "",
         ]

@@ -24,6 +24,7 @@ from sark_trio.client.config import (
     Settings,
     load,
 )
+from sark_trio.client.handlers import Handlers
 from sark_trio.errors import ConfigError
 from sark_trio.telemetry.hooks import Hook
 from sark_trio.telemetry.logs import LogHook
@@ -111,13 +112,19 @@ def read_settings(options: argparse.Namespace) -> Settings:
 
 
 def run_client(
-    options: argparse.Namespace, command: Command, *, records: bool, hooks: Sequence[Hook] = ()
+    options: argparse.Namespace,
+    command: Command,
+    *,
+    records: bool,
+    hooks: Sequence[Hook] = (),
+    handlers: Handlers | None = None,
 ) -> int:
     """Open the client that configuration and command line describe, and run *command* in it.
 
     :param records: whether the command makes calls. One that does not has nothing to record,
         so it leaves the configured log alone: another program may be writing it.
     :param hooks: told what happens, beside the log that the command line asks for.
+    :param handlers: what is done when a server asks.
     """
     settings = read_settings(options)
     token = None if options.token_file is None else _read_token(options.token_file, settings)
@@ -131,7 +138,7 @@ def run_client(
             if settings.pins is not None:  # what is to be recorded waits for a log that lasts
                 settings = evolve(settings, pins=evolve(settings.pins, record=False))
         who = _principal(options, settings.identity)
-        client = _make_client(settings, who, hooks)
+        client = _make_client(settings, who, hooks, handlers)
 
         async def main() -> int:
             async with client:
@@ -141,9 +148,14 @@ def run_client(
         return anyio.run(main, backend=options.backend)
 
 
-def _make_client(settings: Settings, principal: Principal, hooks: Sequence[Hook]) -> GatewayClient:
+def _make_client(
+    settings: Settings,
+    principal: Principal,
+    hooks: Sequence[Hook],
+    handlers: Handlers | None,
+) -> GatewayClient:
     try:
-        return client_of(settings, principal=principal, hooks=hooks)
+        return client_of(settings, principal=principal, hooks=hooks, handlers=handlers)
     except ValueError as exc:
         # An option that some part of the client refuses stands in the file, too.
         raise ConfigError(str(exc), source=str(settings.source)) from exc

@@ -21,6 +21,7 @@ from sark_trio.cli.parsing import Commands
 from sark_trio.client.build import policy_of
 from sark_trio.client.config import GatewaySettings, Settings
 from sark_trio.client.lifetime import collapse
+from sark_trio.client.relay import callers_answer
 from sark_trio.errors import ConfigError
 from sark_trio.gateway import create_app, serve
 from sark_trio.gateway.app import Gateway
@@ -72,7 +73,7 @@ def _serve(options: argparse.Namespace, output: Output) -> int:
         output.line("stopped")
         return 0
 
-    return run_client(options, main, records=True, hooks=(metrics,))
+    return run_client(options, main, records=True, hooks=(metrics,), handlers=callers_answer())
 
 
 def make_app(
@@ -97,6 +98,7 @@ def make_app(
             limits=Limits(rate=where.rate, concurrent=where.concurrent, streams=where.streams),
             audit_key=where.audit_key,
             metrics=metrics,
+            passthrough=where.passthrough,
         )
     except ValueError as exc:
         raise ConfigError(f"gateway: {exc}", source=str(settings.source)) from exc
@@ -117,6 +119,7 @@ def _serve_host(options: argparse.Namespace, settings: Settings) -> int:
                     principal=principal,
                     grace_s=settings.grace_s,
                     stop=stop,
+                    passthrough=settings.gateway.passthrough,
                 )
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -124,7 +127,7 @@ def _serve_host(options: argparse.Namespace, settings: Settings) -> int:
         return 0
 
     with _own_pipes() as (reading, writing):
-        return run_client(options, main, records=True)
+        return run_client(options, main, records=True, handlers=callers_answer())
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 from sark_trio import jsontext
 from sark_trio.client.config import IdentitySettings, PolicySettings, Settings
 from sark_trio.client.gateway import GatewayClient
+from sark_trio.client.handlers import Handlers
 from sark_trio.client.identity import JwksUrl, read_jwks
 from sark_trio.errors import ConfigError
 from sark_trio.governance.jwt import TokenVerifier
@@ -31,11 +32,13 @@ def client_of(
     audit: AuditLog | Path | None = None,
     principal: Principal | None = None,
     hooks: Iterable[Hook] = (),
+    handlers: Handlers | None = None,
 ) -> GatewayClient:
     """The client that *settings* describe.
 
     :param audit: where to record if the settings do not say.
     :param hooks: told what happens.
+    :param handlers: what is done when a server asks.
     :raises ConfigError: the settings do not make a client; the message names file and key.
     """
     log = audit_of(settings) or audit
@@ -61,6 +64,7 @@ def client_of(
         agents=settings.agents,
         pins=settings.pins,
         hooks=hooks,
+        handlers=handlers,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, final
@@ -276,7 +275,7 @@ class _Flight:
     error: GatewayError | None = None
 
     def failure(self, server: str) -> GatewayError:
-        """The error for one waiter: its own copy, since a shared one would mix tracebacks."""
+        """The error for one waiter."""
         if self.error is None:
             return ClientClosed(f"{server}: the client was closed meanwhile", server=server)
-        return copy.copy(self.error)
+        return self.error.twin()

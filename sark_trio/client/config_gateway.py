@@ -19,7 +19,8 @@ class GatewaySettings:
     """``[gateway]``: where ``sark serve`` listens, and whom it lets in.
 
     ``keys`` holds, by the principal's name, an API key and the principal's roles.
-    ``rate``, ``concurrent`` and ``streams`` are limits of each caller.
+    ``rate``, ``concurrent`` and ``streams`` are limits of each caller. With ``passthrough`` MCP
+    clients see the own names of the one server that is configured.
     """
 
     host: str = "127.0.0.1"
@@ -31,6 +32,7 @@ class GatewaySettings:
     rate: RateOptions = field(factory=RateOptions)
     concurrent: int = 100
     streams: int = 8
+    passthrough: bool = False
 
 
 def read_gateway(table: Table) -> GatewaySettings:
@@ -48,6 +50,7 @@ def read_gateway(table: Table) -> GatewaySettings:
         rate=_rate(table.table("rate")),
         concurrent=table.take("concurrent", int, 100),
         streams=table.take("streams", int, 8),
+        passthrough=table.take("passthrough", bool, False),
     )
     if not 0 <= settings.port <= 65_535:
         raise table.error(f"{settings.port} is no port", "port")

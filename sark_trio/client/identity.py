@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,7 +78,7 @@ class JwksUrl:
             fetch = self._under_way[0]
             await fetch.done.wait()
             if fetch.error is not None:
-                raise copy.copy(fetch.error)
+                raise fetch.error.twin()
             if fetch.keys is not None:
                 return fetch.keys
             # Whoever fetched was cancelled: another one does it.

@@ -15,8 +15,7 @@ from typing import Any, Literal, final, get_args
 import anyio.to_thread
 from attrs import define, field, frozen
 
-from sark_trio import jsontext
-from sark_trio.errors import ConfigError, ProtocolError
+from sark_trio.errors import ConfigError
 from sark_trio.mcp.pins import Definition, Note, PinBook, PinState
 from sark_trio.mcp.tools import Tool
 from sark_trio.stores.pins import PinFile, PinnedTool, timestamp
@@ -128,7 +127,7 @@ class PinKeeper:
         return names
 
     def _judge(self, server: str, tools: Mapping[str, Tool]) -> _Judged:
-        definitions, at = _definitions(server, tools), timestamp()
+        definitions, at = _definitions(tools), timestamp()
 
         def change(book: PinBook) -> tuple[PinBook, _Judged]:
             first_use = self.options.first_use
@@ -147,7 +146,7 @@ class PinKeeper:
         return frozenset(
             (server, name)
             for server, some in tools.items()
-            for name in _withheld(book.look(server, _definitions(server, some)), mode)
+            for name in _withheld(book.look(server, _definitions(some)), mode)
         )
 
     def _record(self, notes: Iterable[Note]) -> None:
@@ -186,8 +185,5 @@ def _withheld(states: Mapping[str, PinState], mode: PinMode) -> dict[str, PinSta
     return {name: state for name, state in states.items() if state in stopped}
 
 
-def _definitions(server: str, tools: Mapping[str, Tool]) -> dict[str, Definition]:
-    try:
-        return {name: Definition.of(tool) for name, tool in tools.items()}
-    except jsontext.JSONError as exc:
-        raise ProtocolError(f"{server}: a tool that cannot be pinned: {exc}") from exc
+def _definitions(tools: Mapping[str, Tool]) -> dict[str, Definition]:
+    return {name: Definition.of(tool) for name, tool in tools.items()}

@@ -297,7 +297,8 @@ def as_server(value: Server | str | Sequence[str], *, source: str | None = None)
     if isinstance(value, Server):
         return value
     if not isinstance(value, str):
-        if not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+        given: object = value
+        if not isinstance(given, Sequence) or not all(isinstance(one, str) for one in given):
             raise ConfigError(f"{value!r} is no Server, URL or list of strings", source=source)
         return Stdio(value)
     if value.startswith(("http://", "https://", "ws://", "wss://")):

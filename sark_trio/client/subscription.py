@@ -153,7 +153,7 @@ class Subscription:
             self._offer(_GAP)
 
     def close(self) -> None:
-        """End it; :meth:`__aexit__` waits for that."""
+        """End it; leaving the block waits for that."""
         self._scope.cancel()
 
     def _begin(self) -> None:

@@ -152,7 +152,7 @@ class Upstream:
         try:
             async with anyio.create_task_group() as task_group:
                 self._tasks = task_group
-                await task_group.start(self._transport.run)
+                await task_group.start(self._carry)
                 self.state = "running"
                 task_status.started()
         except Exception as exc:  # noqa: BLE001 - whatever it was, it is this server's alone
@@ -162,6 +162,14 @@ class Upstream:
                 self.state = "closed"
             self._tasks = None
             self._ended.set()
+
+    async def _carry(self, *, task_status: TaskStatus[None]) -> None:
+        """Run the transport. A crash is known before the task group takes no tasks any more."""
+        try:
+            await self._transport.run(task_status=task_status)
+        except Exception as exc:
+            self.state, self._failure = "failed", collapse(exc)
+            raise
 
     async def aclose(self) -> None:
         """Close the transport and wait until nothing of it is left. Idempotent, bounded."""

@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, final
+from contextlib import suppress
+from typing import Final, final
 
 import anyio
-from attrs import define, field
+from attrs import define, field, frozen
 
-from sark_trio import Progress
 from sark_trio.gateway.asgi import Reply, Request, Send
 from sark_trio.gateway.streaming import HEADERS
-from sark_trio.mcp.codec import encode_notification
-from sark_trio.mcp.messages import RequestId
-from sark_trio.mcp.progress import PROGRESS
+from sark_trio.gateway.visitor import Put, Tell
 
-__all__ = ["Answering", "Teller", "Work"]
+__all__ = ["Answering", "Before", "Work"]
 
 #: Proxies close streams that are silent for a minute or half of one.
 PING_S: Final = 15.0
-#: Notifications that wait for a slow reader. Progress is superseded by later progress, so that
-#: what does not fit is left out.
+#: Messages that wait for a slow reader.
 EVENTS_MAX: Final = 64
 _PING: Final = b": ping\n\n"
 
-#: Makes the answer: its HTTP status, where that can still be said, and its bytes.
-Work = Callable[[Callable[[Progress], None] | None], Awaitable[tuple[int, bytes]]]
-
 
 @final
-@define(eq=False)
-class Teller:
-    """Tells progress under the token that the caller chose, and only if it moved forward."""
+@frozen
+class Before:
+    """What can be said before the answer: at once, if there is room, or when there is."""
 
-    _token: RequestId
-    _tell: Callable[[bytes], None]
-    _last: float = field(default=float("-inf"), init=False)
+    tell: Tell
+    put: Put
 
-    def __call__(self, progress: Progress) -> None:
-        """Tell *progress*."""
-        # A second attempt at a call begins anew; the caller has seen more already.
-        if progress.progress <= self._last:
-            return
-        self._last = progress.progress
-        params: dict[str, Any] = {"progressToken": self._token, "progress": progress.progress}
-        if progress.total is not None:
-            params["total"] = progress.total
-        if progress.message is not None:
-            params["message"] = progress.message
-        self._tell(encode_notification(PROGRESS, params))
+
+#: Makes the answer: its HTTP status, where that can still be said, and its bytes. ``None`` to
+#: end the stream without one.
+Work = Callable[[Before | None], Awaitable[tuple[int, bytes] | None]]
 
 
 @final
@@ -56,16 +41,16 @@ class Teller:
 class Answering:
     """How one request is answered.
 
-    :param token: the caller wants progress under it.
     :param cancels_when_gone: a caller that closes the connection gives up the request
         (2026-07-28, "Cancellation"); of legacy revisions it says nothing.
+    :param begins_at_once: the stream is there before anything is said on it.
     :param scope: cancels the work: then there is no answer.
     """
 
     request: Request
     send: Send
-    token: RequestId | None
     cancels_when_gone: bool
+    begins_at_once: bool = False
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     _gone: bool = field(default=False, init=False)
 
@@ -74,18 +59,24 @@ class Answering:
         events_in, events = anyio.create_memory_object_stream[bytes](EVENTS_MAX)
         answer: list[tuple[int, bytes]] = []
 
-        def tell(data: bytes) -> None:
+        def tell(data: bytes) -> bool:
             try:
                 events_in.send_nowait(data)
-            except (anyio.WouldBlock, anyio.BrokenResourceError):
-                return
+            except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                return False
+            return True
+
+        async def put(data: bytes) -> None:
+            with suppress(anyio.BrokenResourceError):
+                await events_in.send(data)
 
         streams = self.request.accepts("text/event-stream")
-        teller = Teller(self.token, tell) if streams and self.token is not None else None
 
         async def do() -> None:
             with events_in, self.scope:
-                answer.append(await work(teller))
+                made = await work(Before(tell, put) if streams else None)
+                if made is not None:
+                    answer.append(made)
 
         with events:
             async with anyio.create_task_group() as tasks:
@@ -104,7 +95,9 @@ class Answering:
 
     async def _tell_all(self, receive: Callable[[], Awaitable[bytes]], ping_s: float) -> bool:
         """Pass events on until the work is done: whether the stream was begun."""
-        begun = False
+        begun = self.begins_at_once
+        if begun:
+            await self._begin()
         while True:
             event = _PING
             with anyio.move_on_after(ping_s):

@@ -23,6 +23,7 @@ from sark_trio.gateway.limits import Limits, Turnstile, caller_of
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.metrics import CONTENT_TYPE, Traffic, exposition
 from sark_trio.gateway.rest import RestApi, failure
+from sark_trio.gateway.roof import only_server
 from sark_trio.gateway.routing import METHODS, STREAMS, UNKNOWN, route_of
 from sark_trio.gateway.streams import Streams
 from sark_trio.telemetry.prometheus import Prometheus
@@ -58,6 +59,7 @@ def create_app(
     events_max: int = EVENTS_MAX,
     instructions: str | None = None,
     metrics: Prometheus | None = None,
+    passthrough: bool = False,
 ) -> Gateway:
     """A gateway in front of *client*, which must be open while it serves.
 
@@ -73,7 +75,9 @@ def create_app(
     :param events_max: events kept for readers of event streams who come back.
     :param instructions: what models are told about it.
     :param metrics: one of the client's hooks, for ``/metrics`` to show what it has counted.
+    :param passthrough: the client has one server only, and MCP clients see its own names.
     :raises ValueError: an option that cannot be.
+    :raises ConfigError: *passthrough*, and there is not exactly one server.
     """
     if body_bytes_max < 1 or requests_max < 1:
         raise ValueError("body_bytes_max and requests_max must be positive")
@@ -91,7 +95,9 @@ def create_app(
         rest=RestApi(client),
         decisions=DecisionsApi(client, audit_key),
         streams=Streams(client, feed),
-        mcp=McpEndpoint(Methods(client, instructions)),
+        mcp=McpEndpoint(
+            Methods(client, instructions, only_server(client) if passthrough else None)
+        ),
         metrics=metrics,
     )
 
@@ -152,6 +158,7 @@ class Gateway:
         """Refuse new requests, let running ones end within *grace_s*, then cancel them."""
         self._closing = True
         self.streams.closing.set()
+        self.mcp.closing.set()
         await self._scopes.drain(grace_s)
 
     # One request.

@@ -15,29 +15,32 @@ import anyio
 from attrs import define, field
 
 from sark_trio import Principal
-from sark_trio.errors import ProtocolError
-from sark_trio.gateway.answering import Answering
+from sark_trio.errors import GatewayError, ProtocolError
+from sark_trio.gateway.answering import Answering, Before
 from sark_trio.gateway.asgi import Reply, Send
 from sark_trio.gateway.asgi import Request as HttpRequest
-from sark_trio.gateway.envelope import check_envelope, check_version, is_modern_call
-from sark_trio.gateway.faults import Refused
-from sark_trio.gateway.methods import (
-    INVALID_PARAMS,
-    INVALID_REQUEST,
-    METHOD_NOT_FOUND,
-    Methods,
-    RpcRefused,
-    progress_token,
+from sark_trio.gateway.envelope import (
+    check_envelope,
+    check_params,
+    check_version,
+    is_modern_call,
 )
+from sark_trio.gateway.faults import Refused
+from sark_trio.gateway.host import Host
+from sark_trio.gateway.listening import listen, saying, until
+from sark_trio.gateway.methods import Methods
+from sark_trio.gateway.refusals import INVALID_PARAMS, INVALID_REQUEST, RpcRefused, no_method
 from sark_trio.gateway.rpc import answer, made_by, malformed, refusal
 from sark_trio.gateway.sessions import Session, Sessions
+from sark_trio.gateway.visitor import Visitor
+from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import decode, encode_result
-from sark_trio.mcp.messages import Notification, Request
+from sark_trio.mcp.messages import Failure, Notification, Request, Success
 from sark_trio.mcp.versions import LEGACY
 
 __all__ = ["McpEndpoint"]
 
-_ALLOWED: Final = (("allow", "POST, DELETE"),)
+_ALLOWED: Final = (("allow", "GET, POST, DELETE"),)
 
 
 @final
@@ -47,6 +50,8 @@ class McpEndpoint:
 
     _methods: Methods
     _sessions: Sessions = field(factory=Sessions)
+    #: Ends the streams that would go on for ever.
+    closing: anyio.Event = field(factory=anyio.Event, init=False)
 
     async def handle(
         self, request: HttpRequest, principal: Principal | None, send: Send
@@ -58,8 +63,9 @@ class McpEndpoint:
         if request.method == "DELETE":
             self._sessions.close(self._session(request, principal))
             return Reply.empty(204)
+        if request.method == "GET" and "mcp-session-id" in request.headers:
+            return await self._stream(request, principal, send)
         if request.method != "POST":
-            # The stream of 2025-11-25 that a GET opens is optional, and there is nothing for it.
             return Reply.empty(405, _ALLOWED)
         if not request.accepts("application/json"):
             raise Refused(406, "not_acceptable", "the answer is JSON or an event stream")
@@ -89,7 +95,9 @@ class McpEndpoint:
             check_version(request.headers)
             return Reply.empty(202)
         session = self._session(request, principal)
-        if isinstance(message, Notification) and message.method == "notifications/cancelled":
+        if isinstance(message, Success | Failure):
+            session.host.on_answer(message)
+        elif message.method == "notifications/cancelled":
             scope = session.calls.get(message.params.get("requestId", ""))
             if scope is not None:
                 scope.cancel()
@@ -101,13 +109,35 @@ class McpEndpoint:
         self, call: Request, request: HttpRequest, principal: Principal | None, send: Send
     ) -> None:
         check_envelope(call, request.headers)
-        make = made_by(self._methods, call, principal, modern=True)
+        make = made_by(self._methods, call, modern=True)
+        if call.method == LISTEN:
+            make = partial(listen, self._methods, call, self.closing)
         if make is None:
-            raise RpcRefused(METHOD_NOT_FOUND, "this gateway has no such method", status=404)
-        answering = Answering(
-            request=request, send=send, token=progress_token(call.params), cancels_when_gone=True
-        )
-        await answering.run(partial(answer, call, make, modern=True))
+            raise no_method()
+        if call.method == "tools/call" and self._methods.only is not None:
+            await self._check_mirrored(self._methods.only, call, request)
+        level = Visitor.level_in(call.params)
+
+        def visitor(before: Before | None) -> Visitor:
+            return Visitor(
+                principal=principal,
+                modern=True,
+                offers=Visitor.offers_in(call.params),
+                log_level=level,
+                tell=None if before is None else before.tell,
+                put=None if before is None else before.put,
+            )
+
+        answering = Answering(request=request, send=send, cancels_when_gone=True)
+        await answering.run(lambda before: answer(call, make, visitor(before)))
+
+    async def _check_mirrored(self, server: str, call: Request, request: HttpRequest) -> None:
+        """Hold the call to the headers that the tool, which is shown as it is, asks for."""
+        try:
+            wanted = await self._methods.roof.client.mirrored(server, str(call.params.get("name")))
+        except GatewayError:
+            return  # the call itself will say why
+        check_params(wanted, call.params.get("arguments"), request.headers)
 
     # 2025-03-26 to 2025-11-25.
 
@@ -115,38 +145,74 @@ class McpEndpoint:
         self, call: Request, request: HttpRequest, principal: Principal | None, send: Send
     ) -> Reply | None:
         if call.method == "initialize":
-            return self._initialize(call, principal)
+            return await self._initialize(call, principal)
         session = self._session(request, principal)
         named = request.headers.get("mcp-protocol-version", session.version)
         if named != session.version:
             message = f"this session speaks {session.version}"
             raise RpcRefused(INVALID_REQUEST, message, status=400)
-        make = made_by(self._methods, call, principal, modern=False)
-        if make is None:
-            raise RpcRefused(METHOD_NOT_FOUND, "this gateway has no such method")
         if call.id in session.calls:
             raise RpcRefused(INVALID_REQUEST, "a request with this id is under way", status=400)
-        answering = Answering(
-            request=request, send=send, token=progress_token(call.params), cancels_when_gone=False
-        )
+        host = session.host
+
+        def visitor(before: Before | None) -> Visitor:
+            return Visitor(
+                principal=principal,
+                modern=False,
+                offers=host.offers,
+                log_level=host.log_level,
+                tell=None if before is None else before.tell,
+                ask=None if before is None else partial(host.ask, before.tell),
+            )
+
+        make = made_by(self._methods, call, modern=False) or host.made_by(self._methods, call)
+        if make is None:
+            raise no_method()
+        answering = Answering(request=request, send=send, cancels_when_gone=False)
         session.calls[call.id] = answering.scope
         try:
-            await answering.run(partial(answer, call, make, modern=False))
+            await answering.run(lambda before: answer(call, make, visitor(before)))
         finally:
             del session.calls[call.id]
         return None
 
-    def _initialize(self, call: Request, principal: Principal | None) -> Reply:
+    async def _initialize(self, call: Request, principal: Principal | None) -> Reply:
         wanted = call.params.get("protocolVersion")
         if not isinstance(wanted, str):
             raise RpcRefused(INVALID_PARAMS, "'protocolVersion' must be a string")
         agreed = wanted if wanted in LEGACY else LEGACY[0]
+        about = await self._methods.initialization(agreed)
         now, name = anyio.current_time(), secrets.token_urlsafe(24)
         session = self._sessions.open(now, name, agreed, _owner(principal))
         if session is None:
             raise Refused(503, "overloaded", "too many sessions are open")
-        result = encode_result(call.id, self._methods.initialization(agreed))
-        return Reply(body=result, headers=(("mcp-session-id", session.id),))
+        session.host = Host(Host.offers_in(call.params))
+        return Reply(body=encode_result(call.id, about), headers=(("mcp-session-id", session.id),))
+
+    async def _stream(
+        self, request: HttpRequest, principal: Principal | None, send: Send
+    ) -> Reply | None:
+        """What belongs to no call ("Listening for Messages from the Server")."""
+        session = self._session(request, principal)
+        if not request.accepts("text/event-stream"):
+            raise Refused(406, "not_acceptable", "the answer is an event stream")
+        if session.stream is not None:
+            raise Refused(409, "conflict", "this session has its stream already")
+
+        async def work(before: Before | None) -> None:
+            assert before is not None
+            say = saying(before.put)
+            await until(self.closing, partial(session.host.listen, self._methods, principal, say))
+
+        answering = Answering(
+            request=request, send=send, cancels_when_gone=True, begins_at_once=True
+        )
+        session.stream = answering.scope
+        try:
+            await answering.run(work)
+        finally:
+            session.stream = None
+        return None
 
     def _session(self, request: HttpRequest, principal: Principal | None) -> Session:
         name = request.headers.get("mcp-session-id")

@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sark_trio.errors import ProtocolError
-from sark_trio.gateway.methods import INVALID_PARAMS, RpcRefused
-from sark_trio.mcp.headers import NAME_MEMBERS, decode_value
+from sark_trio.errors import InvalidArguments, ProtocolError
+from sark_trio.gateway.refusals import INVALID_PARAMS, RpcRefused
+from sark_trio.gateway.visitor import meta_of
+from sark_trio.mcp.headers import NAME_MEMBERS, ParamHeader, decode_value, param_headers
 from sark_trio.mcp.messages import Request
 from sark_trio.mcp.meta import CLIENT_CAPABILITIES, PROTOCOL_VERSION
 from sark_trio.mcp.versions import HTTP_SSE, LEGACY, MODERN
 
-__all__ = ["check_envelope", "check_meta", "check_version", "is_modern_call"]
+__all__ = ["check_envelope", "check_meta", "check_params", "check_version", "is_modern_call"]
 
 HEADER_MISMATCH: Final = -32020
 UNSUPPORTED_VERSION: Final = -32022
@@ -82,6 +83,46 @@ def check_envelope(call: Request, headers: Mapping[str, str]) -> None:
         _check_name(call.params.get(member), headers.get("mcp-name"))
 
 
+def check_params(
+    wanted: tuple[ParamHeader, ...], arguments: Any, headers: Mapping[str, str]
+) -> None:
+    """Hold the arguments of a call to the headers that its tool wants them in, too.
+
+    2026-07-28, "Custom Headers from Tool Parameters": a header that is there for no argument, or
+    missing for one, differs.
+
+    :raises RpcRefused: HTTP 400; they do not agree.
+    """
+    given = arguments if isinstance(arguments, Mapping) else {}
+    for one in wanted:
+        said = headers.get(one.name.lower())
+        try:
+            due = dict(param_headers((one,), given)).get(one.name)
+            agree = (said is None) == (due is None)
+            if said is not None and due is not None:
+                agree = _same(said, due, number=_is_number(one.path, given))
+        except (InvalidArguments, ProtocolError):
+            agree = False
+        if not agree:
+            raise _mismatch(f"{one.name} differs from the body's argument, or is missing")
+
+
+def _same(said: str, due: str, *, number: bool) -> bool:
+    said, due = decode_value(said), decode_value(due)
+    if said == due or not number:
+        return said == due
+    try:
+        return float(said) == float(due)  # 42 is 42.0 ("Value Encoding")
+    except ValueError:
+        return False
+
+
+def _is_number(path: tuple[str, ...], arguments: Any) -> bool:
+    for key in path:
+        arguments = arguments.get(key) if isinstance(arguments, Mapping) else None
+    return isinstance(arguments, int | float) and not isinstance(arguments, bool)
+
+
 def _check_capabilities(meta: Mapping[str, Any]) -> None:
     named = meta.get(PROTOCOL_VERSION)
     if named is None or not isinstance(meta.get(CLIENT_CAPABILITIES), Mapping):
@@ -99,8 +140,7 @@ def _check_name(named: Any, header: str | None) -> None:
 
 
 def _meta_of(message: Any) -> Mapping[str, Any]:
-    meta = getattr(message, "params", {}).get("_meta")
-    return meta if isinstance(meta, Mapping) else {}
+    return meta_of(getattr(message, "params", {}))
 
 
 def _mismatch(what: str) -> RpcRefused:

@@ -2,86 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, Final, final
 
-from attrs import define
+from attrs import define, field
 
-from sark_trio import GatewayClient, Principal, Progress
-from sark_trio.errors import GatewayError, RemoteError, UnknownServer, UnknownTool
-from sark_trio.gateway.faults import fault_of
-from sark_trio.gateway.names import candidates, definition
-from sark_trio.mcp.messages import RequestId
-from sark_trio.mcp.meta import PROGRESS_TOKEN, SERVER_INFO
+from sark_trio import GatewayClient
+from sark_trio.client.relay import Relay
+from sark_trio.errors import GatewayError, UnknownTool
+from sark_trio.gateway.offers import Offers, paged
+from sark_trio.gateway.refusals import INVALID_PARAMS, RpcRefused, no_method, no_resource
+from sark_trio.gateway.roof import Roof
+from sark_trio.gateway.visitor import Visitor, meta_of
+from sark_trio.mcp.messages import Agreed
+from sark_trio.mcp.meta import LOG_LEVELS, SERVER_INFO, LogLevel
 from sark_trio.mcp.versions import MODERN
 from sark_trio.telemetry.hooks import trace_context
 
-__all__ = [
-    "INVALID_PARAMS",
-    "INVALID_REQUEST",
-    "METHOD_NOT_FOUND",
-    "PARSE_ERROR",
-    "Methods",
-    "RpcRefused",
-    "progress_token",
-    "stamped",
-]
+__all__ = ["ABOUT", "Methods", "stamped"]
 
-#: JSON-RPC 2.0, section 5.1.
-PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
-METHOD_NOT_FOUND: Final = -32601
-INVALID_PARAMS: Final = -32602
-INTERNAL_ERROR: Final = -32603
-#: The range that JSON-RPC and MCP keep for themselves: nothing in it is ours to pass on.
-_RESERVED: Final = range(-32768, -31999)
-_STANDARD: Final = frozenset({INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR})
-_CALLERS_FAULT: Final = frozenset({"invalid_arguments", "unknown_server", "unknown_tool"})
-
-#: Tools in one answer: about 1 MiB with their schemas.
-PAGE_SIZE: Final = 1_000
-#: How long a list may be believed: it depends on the caller's rights, which change.
-LIST_TTL_MS: Final = 30_000
 ABOUT: Final[Mapping[str, str]] = {"name": "sark_trio", "version": version("sark_trio")}
-
-OnProgress = Callable[[Progress], None]
-
-
-class RpcRefused(Exception):
-    """A request that is answered with a JSON-RPC error.
-
-    :param status: of HTTP, in the modern era.
-    """
-
-    def __init__(self, code: int, message: str, *, data: Any = None, status: int = 200) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-        self.data = data
-        self.status = status
-
-    @classmethod
-    def of(cls, error: GatewayError) -> RpcRefused:
-        """*error* as its caller sees it. Codes of our own are those of HTTP.
-
-        2026-07-28, "Error Codes": new ones belong outside the range that JSON-RPC reserves.
-        """
-        fault = fault_of(error)
-        code = fault.status
-        if fault.kind in _CALLERS_FAULT:
-            code = INVALID_PARAMS
-        elif isinstance(error, RemoteError):
-            known = error.code in _STANDARD or error.code not in _RESERVED
-            code = error.code if known else INTERNAL_ERROR
-        return cls(code, fault.message, data=fault.data)
-
-
-def progress_token(params: Mapping[str, Any]) -> RequestId | None:
-    """The token that progress is wanted under, if it is (2026-07-28, "Progress")."""
-    meta = params.get("_meta")
-    token = meta.get(PROGRESS_TOKEN) if isinstance(meta, Mapping) else None
-    return token if type(token) is int or type(token) is str else None
+#: How long what is offered may be believed, if it is all of it.
+DISCOVERY_TTL_MS: Final = 3_600_000
+_KINDS: Final = frozenset({"input_required", "task"})
 
 
 @final
@@ -90,78 +34,168 @@ class Methods:
     """The methods, over a governed client.
 
     :param instructions: what a model is told about this gateway.
+    :param only: the one server whose own names are shown, if that is how it is.
     """
 
     _client: GatewayClient
     _instructions: str | None = None
+    only: str | None = None
+    roof: Roof = field(init=False)
+    _offers: Offers = field(init=False)
+    #: The least severe log messages that legacy servers were asked for, in that connection.
+    _levels: dict[str, tuple[Agreed, LogLevel]] = field(factory=dict, init=False)
 
-    def discovery(self) -> dict[str, Any]:
+    def __attrs_post_init__(self) -> None:
+        self.roof = Roof(self._client, self.only)
+        self._offers = Offers(self.roof)
+
+    async def discovery(self) -> dict[str, Any]:
         """The result of ``server/discover``."""
-        about: dict[str, Any] = {
+        whole = len(await self.roof.agreed()) == len(self.roof.servers)
+        return {
             "supportedVersions": [MODERN],
-            "capabilities": {"tools": {}},
-            "ttlMs": 3_600_000,
+            "capabilities": await self.roof.capabilities(modern=True),
+            "ttlMs": DISCOVERY_TTL_MS if whole else 0,
             "cacheScope": "public",
+            **await self._told(),
         }
-        return about if self._instructions is None else {**about, **self._told()}
 
-    def initialization(self, agreed: str) -> dict[str, Any]:
+    async def initialization(self, agreed: str) -> dict[str, Any]:
         """The result of ``initialize``."""
         return {
             "protocolVersion": agreed,
-            "capabilities": {"tools": {"listChanged": False}},
+            "capabilities": await self.roof.capabilities(modern=False),
             "serverInfo": dict(ABOUT),
-            **({} if self._instructions is None else self._told()),
+            **await self._told(),
         }
 
-    async def list_tools(
-        self, params: Mapping[str, Any], principal: Principal | None
-    ) -> dict[str, Any]:
-        """The result of ``tools/list``: the tools of all servers that *principal* may see."""
-        offset = _offset(params.get("cursor"))
-        servers = {info.server_name for info in await self._client.list_all_servers()}
-        listing = await self._client.list_all_tools(principal=principal)
-        page = listing.tools[offset : offset + PAGE_SIZE]
-        items = [item for info in page if (item := definition(info, servers)) is not None]
-        result: dict[str, Any] = {"tools": items, "ttlMs": LIST_TTL_MS, "cacheScope": "private"}
-        if offset + PAGE_SIZE < len(listing):
-            result["nextCursor"] = str(offset + PAGE_SIZE)
+    # -- lists --------------------------------------------------------------------------------
+
+    async def list_tools(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``tools/list``: the tools of all servers that *visitor* may see."""
+        if self.only is not None and not await self.roof.offering("tools"):
+            raise no_method()
+        return paged(params, "tools", await self._offers.tools(visitor))
+
+    async def list_prompts(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``prompts/list``."""
+        return paged(params, "prompts", await self._offers.prompts(visitor))
+
+    async def list_resources(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``resources/list``."""
+        return paged(params, "resources", await self._offers.resources(visitor))
+
+    async def list_templates(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``resources/templates/list``."""
+        return paged(params, "resourceTemplates", await self._offers.templates(visitor))
+
+    # -- one thing ----------------------------------------------------------------------------
+
+    async def call_tool(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``tools/call``."""
+        server, name = await self._named("tool", _string(params, "name"))
+        return await self._forward(server, "tools/call", {**params, "name": name}, visitor)
+
+    async def get_prompt(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``prompts/get``."""
+        server, name = await self._named("prompt", _string(params, "name"))
+        return await self._forward(server, "prompts/get", {**params, "name": name}, visitor)
+
+    async def read_resource(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``resources/read``."""
+        server, uri = self._found(_string(params, "uri"), visitor)
+        result = await self._forward(server, "resources/read", {**params, "uri": uri}, visitor)
+        if visitor.modern and "contents" in result:
+            # Who may read is decided for each caller: nobody between may keep it for others.
+            result = {"ttlMs": 0, **result, "cacheScope": "private"}
         return result
 
-    async def call_tool(
-        self,
-        params: Mapping[str, Any],
-        principal: Principal | None,
-        on_progress: OnProgress | None,
+    async def complete(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
+        """The result of ``completion/complete``."""
+        ref = params.get("ref")
+        if not isinstance(ref, Mapping):
+            raise RpcRefused(INVALID_PARAMS, "'ref' must be an object")
+        if ref.get("type") == "ref/resource":
+            server, key = self._found(_string(ref, "uri"), visitor)
+            ref = {**ref, "uri": key}
+        else:
+            server, key = await self._named("prompt", _string(ref, "name"))
+            ref = {**ref, "name": key}
+        return await self._forward(server, "completion/complete", {**params, "ref": ref}, visitor)
+
+    async def task(
+        self, method: str, params: Mapping[str, Any], visitor: Visitor
     ) -> dict[str, Any]:
-        """The result of ``tools/call``."""
-        name, arguments = params.get("name"), params.get("arguments")
-        if not isinstance(name, str):
-            raise RpcRefused(INVALID_PARAMS, "'name' must be a string")
-        if arguments is not None and not isinstance(arguments, dict):
-            raise RpcRefused(INVALID_PARAMS, "'arguments' must be an object")
-        server, tool = await self._resolve(name)
-        result = await self._client.invoke_tool(
+        """The result of ``tasks/get``, ``tasks/update`` or ``tasks/cancel``."""
+        server, task_id = await self._named("task", _string(params, "taskId"))
+        return await self._forward(server, method, {**params, "taskId": task_id}, visitor)
+
+    async def set_level(self, level: LogLevel, visitor: Visitor) -> dict[str, Any]:
+        """The result of ``logging/setLevel``: legacy servers are asked for so much at least."""
+        servers = await self.roof.offering("logging")
+        if not servers:
+            raise no_method()
+        for server in servers:
+            await self._louder(server, level, visitor)
+        return {}
+
+    async def _forward(
+        self, server: str, method: str, params: Mapping[str, Any], visitor: Visitor
+    ) -> dict[str, Any]:
+        relay: Relay = visitor.relay(params)
+        if visitor.modern and relay.log_level is not None:
+            await self._louder(server, relay.log_level, visitor)
+        result = await self._client.forward(
             server,
-            tool,
-            arguments,
-            principal=principal,
-            on_progress=on_progress,
+            method,
+            params,
+            relay=relay,
+            principal=visitor.principal,
             traceparent=_traceparent(params),
         )
-        return dict(result.raw)
+        return self.roof.result(server, result)
 
-    async def _resolve(self, name: str) -> tuple[str, str]:
-        for server, tool in candidates(name):
-            try:
-                await self._client.get_server_info(server)
-            except UnknownServer:
-                continue
-            return server, tool
-        raise UnknownTool("no server has such a tool")
+    async def _louder(self, server: str, level: LogLevel, visitor: Visitor) -> None:
+        """See to it that a legacy *server* sends messages of *level*; it has one level for all.
 
-    def _told(self) -> dict[str, Any]:
-        return {"instructions": self._instructions}
+        Those that are not severe enough for somebody else are left out on the way to them.
+        """
+        try:
+            agreed = await self._client.agreed(server)
+            if agreed.modern or "logging" not in agreed.capabilities:
+                return
+            known = self._levels.get(server)
+            if known is not None and known[0] is agreed and _covers(known[1], level):
+                return
+            await self._client.set_log_level(server, level, principal=visitor.principal)
+            self._levels[server] = agreed, level
+        except GatewayError:
+            if self.only is not None:
+                raise
+
+    # -- helpers ------------------------------------------------------------------------------
+
+    async def _named(self, what: str, name: str) -> tuple[str, str]:
+        found = await self.roof.whose(name)
+        if found is None and what == "tool":
+            raise UnknownTool("no server has such a tool")
+        if found is None:
+            raise RpcRefused(INVALID_PARAMS, f"no server has such a {what}")
+        return found
+
+    def _found(self, uri: str, visitor: Visitor) -> tuple[str, str]:
+        found = self.roof.whose_uri(uri)
+        if found is None:
+            raise no_resource(uri, modern=visitor.modern)
+        return found
+
+    async def _told(self) -> dict[str, Any]:
+        """What models are told, and by one server alone if there is only one to speak of."""
+        told = self._instructions
+        if told is None and self.only is not None:
+            agreed = (await self.roof.agreed()).get(self.only)
+            told = None if agreed is None else agreed.instructions
+        return {} if told is None else {"instructions": told}
 
 
 def stamped(result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
@@ -171,8 +205,13 @@ def stamped(result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
     plain = {key: value for key, value in result.items() if key not in {"_meta", "resultType"}}
     if modern:
         meta[SERVER_INFO] = dict(ABOUT)
-        plain["resultType"] = "complete"
+        kind = result.get("resultType")
+        plain["resultType"] = kind if kind in _KINDS else "complete"
     return {**plain, "_meta": meta} if meta else plain
+
+
+def _covers(known: LogLevel, wanted: LogLevel) -> bool:
+    return LOG_LEVELS.index(known) <= LOG_LEVELS.index(wanted)
 
 
 def _traceparent(params: Mapping[str, Any]) -> str | None:
@@ -180,13 +219,11 @@ def _traceparent(params: Mapping[str, Any]) -> str | None:
 
     Its ``tracestate`` and ``baggage`` end here: they can hold anything, and no policy saw them.
     """
-    meta = params.get("_meta")
-    return trace_context(meta).get("traceparent") if isinstance(meta, Mapping) else None
+    return trace_context(meta_of(params)).get("traceparent")
 
 
-def _offset(cursor: Any) -> int:
-    if cursor is None:
-        return 0
-    if not (isinstance(cursor, str) and cursor.isascii() and cursor.isdecimal()) or len(cursor) > 9:
-        raise RpcRefused(INVALID_PARAMS, "'cursor' is none of this gateway's")
-    return int(cursor)
+def _string(params: Mapping[str, Any], key: str) -> str:
+    value = params.get(key)
+    if type(value) is not str:
+        raise RpcRefused(INVALID_PARAMS, f"'{key}' must be a string")
+    return value

@@ -7,6 +7,7 @@ from typing import Final
 
 __all__ = ["METHODS", "STREAMS", "UNKNOWN", "route_of"]
 
+#: Stands for all paths that fit no template.
 UNKNOWN: Final = "unknown"
 _API: Final = "/api/v1"
 #: The method that each route is asked with. ``/mcp`` sees to its own.

@@ -2,54 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
-from sark_trio import Principal, Progress, jsontext
+from sark_trio import jsontext
 from sark_trio.errors import GatewayError
-from sark_trio.gateway.methods import (
-    INVALID_REQUEST,
-    PARSE_ERROR,
-    Methods,
-    RpcRefused,
-    stamped,
-)
+from sark_trio.gateway.methods import Methods, stamped
+from sark_trio.gateway.refusals import INVALID_REQUEST, PARSE_ERROR, RpcRefused
+from sark_trio.gateway.visitor import Visitor
 from sark_trio.mcp.codec import encode_error, encode_result
 from sark_trio.mcp.messages import Request
 
-__all__ = ["Made", "Tell", "answer", "made_by", "malformed", "refusal"]
+__all__ = ["Made", "answer", "made_by", "malformed", "refusal"]
 
-Tell = Callable[[Progress], None]
-#: Makes a result, telling progress meanwhile.
-Made = Callable[[Tell | None], Awaitable[dict[str, Any]]]
+#: Makes a result for whoever asks.
+Made = Callable[[Visitor], Awaitable[dict[str, Any]]]
+_Method = Callable[[Methods, Mapping[str, Any], Visitor], Awaitable[dict[str, Any]]]
+
+_METHODS: Final[Mapping[str, _Method]] = {
+    "tools/list": Methods.list_tools,
+    "tools/call": Methods.call_tool,
+    "prompts/list": Methods.list_prompts,
+    "prompts/get": Methods.get_prompt,
+    "resources/list": Methods.list_resources,
+    "resources/templates/list": Methods.list_templates,
+    "resources/read": Methods.read_resource,
+    "completion/complete": Methods.complete,
+}
+#: The extension ``io.modelcontextprotocol/tasks``.
+_TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 
 
-def made_by(
-    methods: Methods, call: Request, principal: Principal | None, *, modern: bool
-) -> Made | None:
-    """What makes the result of *call*; ``None`` where there is no such method."""
+def made_by(methods: Methods, call: Request, *, modern: bool) -> Made | None:
+    """What makes the result of *call*; ``None`` where there is no such method.
+
+    What needs the conversation that it is part of is made by that: ``subscriptions/listen``, and
+    until 2025-11-25 ``resources/subscribe`` and ``logging/setLevel``.
+    """
+    made = _METHODS.get(call.method)
+    if made is not None:
+        return partial(made, methods, call.params)
     match call.method:
-        case "tools/list":
-            return lambda _: methods.list_tools(call.params, principal)
-        case "tools/call":
-            return lambda tell: methods.call_tool(call.params, principal, tell)
         case "server/discover" if modern:
-            return _at_once(methods.discovery())
+            return lambda _: methods.discovery()
         case "ping" if not modern:
-            return _at_once({})
+            return _nothing
+    if modern and call.method in _TASKS:
+        return partial(methods.task, call.method, call.params)
     return None
 
 
-async def answer(
-    call: Request, make: Made, tell: Tell | None, *, modern: bool
-) -> tuple[int, bytes]:
+async def answer(call: Request, make: Made, visitor: Visitor) -> tuple[int, bytes]:
     """The answer to *call*, whatever became of it, and the HTTP status that goes with it."""
+    modern = visitor.modern
     try:
-        result = await make(tell)
+        result = await make(visitor)
     except RpcRefused as exc:
         return exc.status if modern else 200, refusal(call.id, exc)
     except GatewayError as exc:
-        return 200, refusal(call.id, RpcRefused.of(exc))
+        refused = RpcRefused.of(exc, modern=modern)
+        return refused.status if modern else 200, refusal(call.id, refused)
     return 200, encode_result(call.id, stamped(result, modern=modern))
 
 
@@ -67,8 +80,5 @@ def malformed(body: bytes) -> RpcRefused:
     return RpcRefused(INVALID_REQUEST, "this is not one JSON-RPC message")
 
 
-def _at_once(result: dict[str, Any]) -> Made:
-    async def make(_: Tell | None) -> dict[str, Any]:
-        return result
-
-    return make
+async def _nothing(_: Visitor) -> dict[str, Any]:
+    return {}

@@ -7,6 +7,7 @@ from typing import Final, final
 import anyio
 from attrs import define, field
 
+from sark_trio.gateway.host import Host
 from sark_trio.mcp.messages import RequestId
 
 __all__ = ["Session", "Sessions"]
@@ -21,18 +22,29 @@ IDLE_S: Final = 3_600.0
 @final
 @define(eq=False)
 class Session:
-    """One session: its version, its owner, and its calls under way."""
+    """One session: its version, its owner, and what goes on in it."""
 
     id: str
     version: str
     owner: str | None
     used_at: float
+    #: Who is at the other end.
+    host: Host = field(factory=Host)
     calls: dict[RequestId, anyio.CancelScope] = field(factory=dict, init=False)
+    #: The stream of what belongs to no call, while somebody reads it.
+    stream: anyio.CancelScope | None = field(default=None, init=False)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything goes on in it."""
+        return bool(self.calls) or self.stream is not None
 
     def end(self) -> None:
-        """Cancel its calls."""
+        """Cancel its calls, and end its stream."""
         for scope in self.calls.values():
             scope.cancel()
+        if self.stream is not None:
+            self.stream.cancel()
 
 
 @final
@@ -55,7 +67,7 @@ class Sessions:
         """A new session; ``None`` where there are too many and all of them are busy."""
         self._forget(now)
         if len(self._by_id) >= self._sessions_max:
-            idle = next((one for one in self._by_id.values() if not one.calls), None)
+            idle = next((one for one in self._by_id.values() if not one.busy), None)
             if idle is None:
                 return None
             del self._by_id[idle.id]
@@ -84,6 +96,6 @@ class Sessions:
             if now - first.used_at < self._idle_s:
                 return
             del self._by_id[first.id]
-            if first.calls:  # a long call is no idleness
+            if first.busy:  # a long call is no idleness
                 first.used_at = now
                 self._by_id[first.id] = first

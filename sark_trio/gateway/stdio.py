@@ -19,21 +19,24 @@ from attrs import define, field
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.errors import ProtocolError
-from sark_trio.gateway.answering import Teller
 from sark_trio.gateway.envelope import check_meta, is_modern_call
-from sark_trio.gateway.methods import (
+from sark_trio.gateway.host import Host
+from sark_trio.gateway.listening import listen, saying
+from sark_trio.gateway.methods import Methods
+from sark_trio.gateway.refusals import (
     INVALID_PARAMS,
     INVALID_REQUEST,
-    METHOD_NOT_FOUND,
     PARSE_ERROR,
-    Methods,
     RpcRefused,
-    progress_token,
+    no_method,
 )
-from sark_trio.gateway.rpc import Made, Tell, answer, made_by, malformed, refusal
+from sark_trio.gateway.roof import only_server
+from sark_trio.gateway.rpc import Made, answer, made_by, malformed, refusal
+from sark_trio.gateway.visitor import Put, Tell, Visitor
 from sark_trio.machines.lines import LineSplitter, TooLong
+from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import decode, encode_result, readable_id
-from sark_trio.mcp.messages import Notification, Request, RequestId
+from sark_trio.mcp.messages import Failure, Request, RequestId, Success
 from sark_trio.mcp.versions import LEGACY
 
 __all__ = ["serve_stdio"]
@@ -60,6 +63,7 @@ async def serve_stdio(
     instructions: str | None = None,
     grace_s: float = 5.0,
     stop: anyio.Event | None = None,
+    passthrough: bool = False,
 ) -> None:
     """Serve one host until it closes its end, or until *stop*.
 
@@ -69,16 +73,20 @@ async def serve_stdio(
         They are not closed.
     :param principal: who the host is; default: the client's principal.
     :param instructions: what models are told about this gateway.
+    :param passthrough: the client has one server only, and its own names are shown.
+    :raises ConfigError: *passthrough*, and there is not exactly one server.
     """
+    methods = Methods(client, instructions, only_server(client) if passthrough else None)
     outbox, messages = anyio.create_memory_object_stream[bytes](MESSAGES_MAX)
     async with anyio.create_task_group() as tasks:
-        talk = _Conversation(Methods(client, instructions), principal, outbox, tasks)
+        talk = _Conversation(methods, principal, outbox, tasks)
         written = anyio.Event()
         tasks.start_soon(_write_all, writing, messages, written, tasks.cancel_scope)
         with anyio.CancelScope() as listening:
             if stop is not None:
                 tasks.start_soon(_cancel_after, stop, listening)
             await _read_all(reading, talk.take)
+        talk.end_streams()
         with anyio.move_on_after(grace_s):
             await talk.idle()
             outbox.close()
@@ -99,6 +107,11 @@ class _Conversation:
     #: The revision that ``initialize`` agreed on.
     _version: str | None = field(default=None, init=False)
     _calls: dict[RequestId, anyio.CancelScope] = field(factory=dict, init=False)
+    #: Who is at the other end, where ``initialize`` said so.
+    _host: Host = field(factory=Host, init=False)
+    #: Of what belongs to no call.
+    _stream: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _closing: anyio.Event = field(factory=anyio.Event, init=False)
     _ended: anyio.Event = field(factory=anyio.Event, init=False)
 
     async def take(self, line: bytes | TooLong) -> None:
@@ -117,10 +130,17 @@ class _Conversation:
                 await self._request(message)
             except RpcRefused as exc:
                 await self._outbox.send(refusal(message.id, exc))
-        elif isinstance(message, Notification) and message.method == "notifications/cancelled":
+        elif isinstance(message, Success | Failure):
+            self._host.on_answer(message)
+        elif message.method == "notifications/cancelled":
             scope = self._calls.get(message.params.get("requestId", ""))
             if scope is not None:
                 scope.cancel()
+
+    def end_streams(self) -> None:
+        """End what would go on for ever."""
+        self._closing.set()
+        self._stream.cancel()
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""
@@ -133,50 +153,98 @@ class _Conversation:
         if modern:
             check_meta(call)
         elif call.method == "initialize":
-            await self._outbox.send(self._initialize(call))
+            await self._outbox.send(await self._initialize(call))
             return
         elif self._version is None and call.method != "ping":
             raise RpcRefused(INVALID_REQUEST, "send initialize first, or name a version in _meta")
-        make = made_by(self._methods, call, self._principal, modern=modern)
+        make = self._made_by(call, modern=modern)
         if make is None:
-            raise RpcRefused(METHOD_NOT_FOUND, "this gateway has no such method")
+            raise no_method()
         if call.id in self._calls:
             raise RpcRefused(INVALID_REQUEST, "a request with this id is under way")
         if len(self._calls) >= CALLS_MAX:
             raise RpcRefused(_OVERLOADED, f"{CALLS_MAX} requests are under way already")
         scope = self._calls[call.id] = anyio.CancelScope()
-        self._tasks.start_soon(partial(self._answer, call, make, scope, modern=modern))
+        visitor = self._visitor(call, scope, modern=modern)
+        self._tasks.start_soon(self._answer, call, make, scope, visitor)
+
+    def _made_by(self, call: Request, *, modern: bool) -> Made | None:
+        if not modern:
+            return made_by(self._methods, call, modern=False) or self._host.made_by(
+                self._methods, call
+            )
+        if call.method == LISTEN:
+            return partial(listen, self._methods, call, self._closing)
+        return made_by(self._methods, call, modern=True)
 
     async def _answer(
-        self, call: Request, make: Made, scope: anyio.CancelScope, *, modern: bool
+        self, call: Request, make: Made, scope: anyio.CancelScope, visitor: Visitor
     ) -> None:
         try:
             with scope:
-                _, data = await answer(call, make, self._teller(call, scope), modern=modern)
+                _, data = await answer(call, make, visitor)
                 await self._outbox.send(data)
         finally:
             del self._calls[call.id]
             self._ended.set()
 
-    def _teller(self, call: Request, scope: anyio.CancelScope) -> Tell | None:
-        token = progress_token(call.params)
+    def _visitor(self, call: Request, scope: anyio.CancelScope, *, modern: bool) -> Visitor:
+        tell, put = self._while_wanted(scope)
+        if modern:
+            return Visitor(
+                principal=self._principal,
+                modern=True,
+                offers=Visitor.offers_in(call.params),
+                log_level=Visitor.level_in(call.params),
+                tell=tell,
+                put=put,
+            )
+        return Visitor(
+            principal=self._principal,
+            modern=False,
+            offers=self._host.offers,
+            log_level=self._host.log_level,
+            tell=tell,
+            # A question that is given up is taken back, whatever became of its call.
+            ask=partial(self._host.ask, self._tell),
+        )
 
-        def tell(data: bytes) -> None:
-            # A cancelled request gets no message any more (2026-07-28, "Cancellation").
+    def _while_wanted(self, scope: anyio.CancelScope) -> tuple[Tell, Put]:
+        """A cancelled request gets no message any more (2026-07-28, "Cancellation")."""
+
+        def tell(data: bytes) -> bool:
+            return not scope.cancel_called and self._tell(data)
+
+        async def put(data: bytes) -> None:
             if not scope.cancel_called:
-                try:
-                    self._outbox.send_nowait(data)
-                except (anyio.WouldBlock, anyio.BrokenResourceError):
-                    return
+                await self._outbox.send(data)
 
-        return None if token is None else Teller(token, tell)
+        return tell, put
 
-    def _initialize(self, call: Request) -> bytes:
+    def _tell(self, data: bytes) -> bool:
+        try:
+            self._outbox.send_nowait(data)
+        except (anyio.WouldBlock, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            return False
+        return True
+
+    async def _initialize(self, call: Request) -> bytes:
         wanted = call.params.get("protocolVersion")
         if not isinstance(wanted, str):
             raise RpcRefused(INVALID_PARAMS, "'protocolVersion' must be a string")
-        self._version = wanted if wanted in LEGACY else LEGACY[0]
-        return encode_result(call.id, self._methods.initialization(self._version))
+        agreed = wanted if wanted in LEGACY else LEGACY[0]
+        about = await self._methods.initialization(agreed)
+        again, self._version = self._version is not None, agreed
+        self._host.offers = Host.offers_in(call.params)
+        if not again:
+            self._tasks.start_soon(self._hear)
+        return encode_result(call.id, about)
+
+    async def _hear(self) -> None:
+        """Tell the host what changes, once it has said that it is there."""
+        say = saying(self._outbox.send)
+        with self._stream:
+            await self._host.listen(self._methods, self._principal, say)
 
 
 async def _cancel_after(stop: anyio.Event, scope: anyio.CancelScope) -> None:

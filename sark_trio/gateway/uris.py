@@ -56,7 +56,11 @@ def _block(block: Any, expose: Callable[[str], str]) -> Any:
     kind = block.get("type") if isinstance(block, Mapping) else None
     if kind == "resource_link":
         return _named(block, expose)
-    return {**block, "resource": _named(block.get("resource"), expose)} if kind == "resource" else block
+    return (
+        {**block, "resource": _named(block.get("resource"), expose)}
+        if kind == "resource"
+        else block
+    )
 
 
 def _named(value: Any, expose: Callable[[str], str]) -> Any:

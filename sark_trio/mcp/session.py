@@ -5,6 +5,7 @@ MCP 2025-11-25, Transports, "Session Management": a server may name a session wh
 client must begin a new one. Hundreds of calls can learn that at the same time. Sessions are
 therefore numbered, and a call says *which* generation it saw dying: the first one to say so
 leads the renewal, the others join it or find it done, and all of them then try once more.
+Some servers say 400 instead of 404: see :func:`denies_session`.
 
 ::
 
@@ -25,7 +26,7 @@ from attrs import define, field, frozen
 
 from sark_trio.errors import ProtocolError
 from sark_trio.mcp.headers import check_session_id
-from sark_trio.mcp.messages import Fault
+from sark_trio.mcp.messages import Failure, Fault, Success
 
 __all__ = [
     "TABLE",
@@ -38,7 +39,11 @@ __all__ = [
     "SessionLifecycle",
     "SessionStatistics",
     "Use",
+    "denies_session",
 ]
+
+#: The code that the transports of the official SDKs give to errors of their own.
+_OF_THE_TRANSPORT: Final = -32000
 
 
 @frozen
@@ -254,3 +259,15 @@ class SessionLifecycle:
 
     def _move(self, event: Event) -> None:
         self._phase = TABLE[self._phase, event]
+
+
+def denies_session(answer: Success | Failure) -> bool:
+    """Whether an answer under HTTP 400, to a request in a session, says that the session is gone.
+
+    Servers made after the examples of the official TypeScript SDK, the reference servers among
+    them, look sessions up before the SDK's transport does, which would answer 404: they say 400
+    with a JSON-RPC error, as to a request without a session.
+    """
+    if isinstance(answer, Success) or answer.code != _OF_THE_TRANSPORT:
+        return False
+    return "session id" in answer.message.lower()

@@ -13,6 +13,7 @@ from attrs import define
 
 from sark_trio.net.connection import Request
 from sark_trio.net.pool import ConnectionPool
+from sark_trio.net.sending import Reason, send
 from sark_trio.net.url import parse_url
 
 __all__ = ["Exchange"]
@@ -39,8 +40,7 @@ class Exchange:
         """Status, headers (lower case) and body of the answer.
 
         :raises TimeoutError: there was none within *timeout_s*.
-        :raises GatewayError: there was none at all; see ``ConnectionPool.lease`` and
-            ``Connection.send``.
+        :raises GatewayError: there was none at all; see :func:`~sark_trio.net.sending.send`.
         """
         target = parse_url(url)
         request = Request(
@@ -52,10 +52,13 @@ class Exchange:
             ),
             body=body,
         )
+
+        async def again(reason: Reason) -> bool:
+            return reason == "not_sent" or method == "GET"
+
         with anyio.fail_after(timeout_s):
-            lease = self._pool.lease_nowait(target.origin) or await self._pool.lease(target.origin)
+            lease, head = await send(self._pool, target.origin, lambda: request, again=again)
             with lease:
-                head = await lease.connection.send(request)
                 answer = await lease.connection.read_body(ANSWER_BYTES_MAX)
         decoded = [
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers

@@ -79,6 +79,7 @@ class ConnectionPool:
         "_tls",
         "_waits",
         "_wake_at",
+        "draining",
     )
 
     def __init__(
@@ -101,6 +102,8 @@ class ConnectionPool:
         self._group: TaskGroup | None = None
         self._timer = anyio.Event()
         self._wake_at = inf
+        #: Leased connections in our own hands, whose lessee left a short rest of the response.
+        self.draining = 0
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Own the connections until :meth:`shutdown` has drained them, or cancelled.
@@ -213,7 +216,7 @@ class ConnectionPool:
             case Fail(reason="streams_full"):
                 return Overloaded(f"{origin}: too many event streams are open")
             case Fail(error=GatewayError() as error):
-                return error
+                return error.twin()  # others may have waited for the same dial
             case Fail(reason="dial_failed"):
                 return ConnectError(f"{origin}: the connection attempt was given up")
         return ClientClosed("the connection pool is shut down")
@@ -221,6 +224,7 @@ class ConnectionPool:
     def _take_back(self, slot: int, connection: Connection) -> None:
         clean = connection.finish()
         if not clean and connection.reusable and self._group is not None:
+            self.draining += 1
             self._group.start_soon(self._drain, slot, connection)
         else:
             self._give_back(slot, clean=clean)
@@ -230,6 +234,7 @@ class ConnectionPool:
         try:
             clean = await connection.drain()
         finally:
+            self.draining -= 1
             self._give_back(slot, clean=clean)
 
     def _give_back(self, slot: int, *, clean: bool) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TypeVar, final
@@ -22,6 +21,7 @@ from attrs import field, frozen
 from sark_trio.errors import ConfigError, UsageError
 from sark_trio.mcp.differences import Difference, differences
 from sark_trio.mcp.pins import Pin, PinBook, PinState, decode_book, encode_book
+from sark_trio.stores.replacing import replace_file
 
 __all__ = ["PinFile", "PinnedTool", "timestamp"]
 
@@ -185,21 +185,10 @@ class PinFile:
     def _write(self, data: bytes) -> None:
         if len(data) > FILE_BYTES_MAX:
             raise ConfigError(f"would be larger than {FILE_BYTES_MAX} bytes", source=str(self.path))
-        temporary = ""
         try:
-            # Made with mode 0600, in the same directory, so that the renaming is atomic.
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, suffix=".new")
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            Path(temporary).replace(self.path)
-        except BaseException as exc:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            if isinstance(exc, OSError):
-                raise self._error(exc) from exc
-            raise
+            replace_file(self.path, data)
+        except OSError as exc:
+            raise self._error(exc) from exc
 
     def _error(self, error: OSError) -> ConfigError:
         return ConfigError(f"pins cannot be kept here: {error.strerror}", source=str(self.path))

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, final
 
@@ -18,6 +16,7 @@ import anyio.to_thread
 from attrs import define, field
 
 from sark_trio.errors import ConfigError
+from sark_trio.stores.replacing import replace_file
 
 __all__ = ["FileTokens", "MemoryTokens", "TokenStore"]
 
@@ -120,22 +119,9 @@ class FileTokens:
         path = self._path(name)
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Made with mode 0600, in the same directory, so that the renaming is atomic.
-            descriptor, temporary = tempfile.mkstemp(dir=self.directory, suffix=".new")
+            replace_file(path, text.encode("utf-8"))
         except OSError as exc:
-            raise self._error(exc, self.directory) from exc
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(text.encode("utf-8"))
-                file.flush()
-                os.fsync(descriptor)
-            Path(temporary).replace(path)
-        except BaseException as exc:
-            with suppress(OSError):
-                Path(temporary).unlink()
-            if isinstance(exc, OSError):
-                raise self._error(exc, path) from exc
-            raise
+            raise self._error(exc, path) from exc
 
     def _delete(self, name: str) -> None:
         path = self._path(name)

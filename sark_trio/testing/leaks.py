@@ -90,8 +90,9 @@ def held(client: GatewayClient) -> dict[str, int]:
         counts[f"{name}: pending requests"] = wire.get("pending", 0)
         pool = wire.get("pool", {})
         lent = sum(pool.get(key, 0) for key in ("leased", "granted", "waiting"))
-        # Streams are among them: they are held by whoever listens, and that is no call.
-        counts[f"{name}: connections lent or waited for"] = lent - pool.get("streams", 0)
+        # Streams are among them, held by whoever listens, and what the pool still reads on.
+        kept = pool.get("streams", 0) + pool.get("draining", 0)
+        counts[f"{name}: connections lent or waited for"] = max(0, lent - kept)
     return {what: count for what, count in counts.items() if count}
 
 

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, final
 from urllib.parse import unquote
 
 from attrs import field, frozen
 
-from sark_trio.errors import (
-    Denied,
-    GatewayError,
-    InvalidArguments,
-    ProtocolError,
-    ServerDisconnected,
-)
+from sark_trio.errors import Denied, GatewayError, InvalidArguments, ProtocolError
 from sark_trio.net.connection import Request
 from sark_trio.net.framing import ResponseHead
 from sark_trio.net.headers import can_be_sent
 from sark_trio.net.pool import ConnectionPool, Lease
+from sark_trio.net.sending import send
 from sark_trio.net.url import ServerURL, parse_url, redirect_target
 
 __all__ = ["EventsWire", "Token", "check_id"]
@@ -101,33 +97,17 @@ class EventsWire:
         if last_event_id is not None:
             headers += ((b"Last-Event-ID", _sendable(last_event_id)),)
         for _ in range(REDIRECTS_MAX + 1):
-            lease, head = await self._ask(Request(b"GET", url.target.encode(), headers))
+            make = partial(Request, b"GET", url.target.encode(), headers)
+            lease, head = await send(self._pool, url.origin, make, again=_again, stream=True)
             if head.status not in _REDIRECTS:
                 return lease, head
             lease.discard()
             url = _redirected(url, head)
         raise ProtocolError(f"the gateway redirects more than {REDIRECTS_MAX} times")
 
-    async def _ask(self, request: Request) -> tuple[Lease, ResponseHead]:
-        origin = self.base.origin
-        lease = await self._pool.lease(origin, stream=True)
-        try:
-            return lease, await lease.connection.send(request)
-        except ServerDisconnected:
-            lease.discard()
-            connection = lease.connection
-            if connection.exchanges < 2 or connection.answered:
-                raise
-        except BaseException:
-            lease.discard()
-            raise
-        # Kept alive by us, closed by the gateway meanwhile (RFC 9112, section 9.3.1).
-        lease = await self._pool.lease(origin, stream=True, fresh=True)
-        try:
-            return lease, await lease.connection.send(request)
-        except BaseException:
-            lease.discard()
-            raise
+
+async def _again(_reason: str) -> bool:
+    return True  # asking for a stream twice does nothing twice
 
 
 def _redirected(url: ServerURL, head: ResponseHead) -> ServerURL:

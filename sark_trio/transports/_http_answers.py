@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, Protocol, final
 
 import anyio
 from attrs import define, field
@@ -74,6 +74,12 @@ class Handlers:
         self.seen.append(event_id)
 
 
+class Waiting(Protocol):
+    """A call under way; its id is a new one when it is sent again."""
+
+    request_id: RequestId
+
+
 @final
 @define(eq=False)
 class AnswerReader:
@@ -84,6 +90,8 @@ class AnswerReader:
 
     message_bytes_max: int
     counters: Counters = field(factory=Counters)
+    #: Legacy calls under way, and who is told of each.
+    waiting: dict[Waiting, Handlers] = field(factory=dict, init=False)
 
     async def read(
         self, connection: Connection, head: ResponseHead, request_id: RequestId, to: Handlers
@@ -197,9 +205,13 @@ class AnswerReader:
         listener = to.on_notification
         if to.on_event is not None and message.method not in {PROGRESS, LOG}:
             listener = to.on_event
-        if message.method == PROGRESS and message.params.get("progressToken") != request_id:
-            self.counters.unmatched += 1
-        elif listener is not None:
+        token = message.params.get("progressToken")
+        if message.method == PROGRESS and token != request_id:
+            # mcp-go tells the progress of a call on its own stream as often as on the call's.
+            owners = (own for call, own in self.waiting.items() if call.request_id == token)
+            listener = next((owner.on_notification for owner in owners), None)
+            self.counters.unmatched += listener is None
+        if listener is not None:
             try:
                 listener(message)
             except Exception:  # noqa: BLE001 - a listener's fault must not cost the answer

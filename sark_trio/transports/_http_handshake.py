@@ -149,8 +149,7 @@ class Handshake:
     async def _join(self, flight: _Flight) -> None:
         await flight.done.wait()
         if flight.error is not None:
-            # One error for all who waited: what their tasks added to it is not the others'.
-            raise flight.error.with_traceback(None)
+            raise flight.error.twin()
 
     def _begin(self, group: TaskGroup, work: Callable[..., Awaitable[None]], *args: int) -> _Flight:
         flight = self._flight = _Flight(anyio.CancelScope())

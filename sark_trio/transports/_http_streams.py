@@ -7,7 +7,6 @@ Both are driven by :class:`~sark_trio.transports._events_feed.Feed`.
 
 from __future__ import annotations
 
-import copy
 import random
 import re
 from collections.abc import Callable
@@ -152,7 +151,7 @@ class Streams:
             if on_open is not None:
                 ear.listeners.discard(on_open)
         error = ear.error or ServerDisconnected("the server ended its stream")
-        raise copy.copy(error) from error.__cause__
+        raise error.twin()
 
     def close(self) -> None:
         """End the stream, if it is there."""

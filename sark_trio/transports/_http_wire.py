@@ -10,18 +10,13 @@ from typing import Final, Literal, final
 from anyio.abc import TaskGroup
 from attrs import define, field
 
-from sark_trio.errors import (
-    Denied,
-    GatewayError,
-    InvalidArguments,
-    ProtocolError,
-    ServerDisconnected,
-)
+from sark_trio.errors import Denied, InvalidArguments, ProtocolError
 from sark_trio.net.connection import Request
 from sark_trio.net.decoding import ACCEPT_ENCODING
 from sark_trio.net.framing import ResponseHead
 from sark_trio.net.headers import can_be_sent
 from sark_trio.net.pool import ConnectionPool, Lease
+from sark_trio.net.sending import send
 from sark_trio.net.url import Origin, ServerURL, parse_url, redirect_target
 from sark_trio.transports._http_answers import status_error_for
 from sark_trio.transports._http_auth import Auth, Headers, ask, challenged_in
@@ -188,41 +183,19 @@ class Wire:
         stream: bool,
     ) -> tuple[Lease, ResponseHead]:
         target = url.target.encode()
-        lease = self._pool.lease_nowait(self.origin, stream=stream)
-        lease = lease or await self._pool.lease(self.origin, stream=stream)
-        sending.begun = True
-        try:
-            request = Request(method, target, headers, sending.body)
-            return lease, await lease.connection.send(request, sending.taken)
-        except ServerDisconnected as exc:
-            lease.discard()
-            connection = lease.connection
-            if connection.exchanges < 2 or connection.answered:
-                raise
-            # Kept alive by us, closed by the server in the meantime (RFC 9112, section 9.3.1).
-            not_sent = exc.delivery == "not_sent"
-            if not await sending.again("not_sent" if not_sent else "stale_connection"):
-                raise
-        except BaseException:
-            lease.discard()
-            raise
-        request = Request(method, target, headers, sending.body)
-        try:
-            return await self._send_afresh(request, sending, stream=stream)
-        except GatewayError as exc:
-            if exc.delivery == "not_sent" and not not_sent:
-                exc.delivery = "unknown"  # the first sending may have arrived
-            raise
 
-    async def _send_afresh(
-        self, request: Request, sending: Sending, *, stream: bool
-    ) -> tuple[Lease, ResponseHead]:
-        lease = await self._pool.lease(self.origin, stream=stream, fresh=True)
-        try:
-            return lease, await lease.connection.send(request, sending.taken)
-        except BaseException:
-            lease.discard()
-            raise
+        def make() -> Request:
+            sending.begun = True
+            return Request(method, target, headers, sending.body)
+
+        return await send(
+            self._pool,
+            self.origin,
+            make,
+            again=sending.again,
+            on_sent=sending.taken,
+            stream=stream,
+        )
 
     async def _credentials(
         self, auth: Auth, method: bytes, url: ServerURL

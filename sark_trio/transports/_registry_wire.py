@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, final
 
 from attrs import define, field, frozen
 
 from sark_trio import jsontext
-from sark_trio.errors import InvalidArguments, ProtocolError, ServerDisconnected, status_error
+from sark_trio.errors import InvalidArguments, ProtocolError, status_error
 from sark_trio.net.connection import Request
 from sark_trio.net.decoding import ACCEPT_ENCODING
 from sark_trio.net.framing import ResponseHead
 from sark_trio.net.headers import can_be_sent, retry_after_s
 from sark_trio.net.pool import ConnectionPool, Lease
+from sark_trio.net.sending import Reason, send
 from sark_trio.net.url import ServerURL, parse_url, redirect_target
 
 __all__ = ["Errand", "RegistryWire"]
@@ -83,9 +85,9 @@ class Errand:
         # Without the query: it is long, and says nothing that the caller does not know.
         return f"{self.method} {self.path.partition('?')[0]}"
 
-    async def again(self) -> bool:
-        """Whether it may be sent again although it may have arrived."""
-        return self.body is None or await self.may_resend("stale_connection")
+    async def again(self, reason: Reason) -> bool:
+        """Whether it may be sent again. Unless *reason* is ``not_sent``, it may have arrived."""
+        return reason == "not_sent" or self.body is None or await self.may_resend(reason)
 
 
 @final
@@ -155,38 +157,16 @@ class RegistryWire:
         prefix = self.base.target.rstrip("/")
         url = ServerURL(self.base.origin, f"{prefix}{errand.path}")
         for _ in range(REDIRECTS_MAX + 1):
-            request = Request(
-                errand.method.encode(), url.target.encode(), headers, errand.body or b""
+            target, body = url.target.encode(), errand.body or b""
+            make = partial(Request, errand.method.encode(), target, headers, body)
+            lease, head = await send(
+                self._pool, url.origin, make, again=errand.again, on_sent=errand.on_sent
             )
-            lease, head = await self._send(request, errand)
             if head.status not in _REDIRECTS:
                 return lease, head
             lease.release()
             url = _redirected(errand, head, url)
         raise _answered(f"{errand}: more than {REDIRECTS_MAX} redirects")
-
-    async def _send(self, request: Request, errand: Errand) -> tuple[Lease, ResponseHead]:
-        origin = self.base.origin
-        lease = self._pool.lease_nowait(origin) or await self._pool.lease(origin)
-        try:
-            return lease, await lease.connection.send(request, errand.on_sent)
-        except ServerDisconnected as exc:
-            lease.discard()
-            connection = lease.connection
-            if connection.exchanges < 2 or connection.answered:
-                raise
-            # Kept alive by us, closed by the registry meanwhile (RFC 9112, section 9.3.1).
-            if exc.delivery != "not_sent" and not await errand.again():
-                raise
-        except BaseException:
-            lease.discard()
-            raise
-        lease = await self._pool.lease(origin, fresh=True)
-        try:
-            return lease, await lease.connection.send(request, errand.on_sent)
-        except BaseException:
-            lease.discard()
-            raise
 
 
 def _redirected(errand: Errand, head: ResponseHead, url: ServerURL) -> ServerURL:

@@ -189,7 +189,7 @@ class Conversation(ABC):
         """Nobody waits for *call* any more. Synchronous."""
         self._board.abandon(call, reason=reason)
 
-    def _given_up(self, call: Call, outgoing: Outgoing) -> None:
+    def _given_up(self, call: Call, outgoing: Outgoing) -> None:  # noqa: B027 - mostly: nothing
         """Nobody waits for *call* any more, and that may tell something of the server."""
 
     def _encoded(self, call_id: int, outgoing: Outgoing, agreed: Agreed) -> bytes:

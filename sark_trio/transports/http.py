@@ -29,7 +29,7 @@ from sark_trio.mcp.codec import encode_notification
 from sark_trio.mcp.evidence import UNSUPPORTED_VERSION
 from sark_trio.mcp.headers import modern_headers
 from sark_trio.mcp.messages import Agreed, Failure, Notification, Request, Success
-from sark_trio.mcp.session import Session
+from sark_trio.mcp.session import Session, denies_session
 from sark_trio.net.addresses import AddressCheck
 from sark_trio.net.options import Timeouts
 from sark_trio.net.pool import ConnectionPool
@@ -37,22 +37,12 @@ from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.watch import DeadlineWatch
 from sark_trio.telemetry.hooks import Reporter
-from sark_trio.transports._http_answers import (
-    AnswerReader,
-    Handlers,
-    result_in,
-)
+from sark_trio.transports._http_answers import AnswerReader, Handlers, result_in
 from sark_trio.transports._http_calls import Call, Identity, may_resend, mirrored_headers
 from sark_trio.transports._http_endpoint import POST_HEADERS, Endpoint, session_headers
 from sark_trio.transports._http_handshake import Handshake
 from sark_trio.transports._http_streams import Streams
-from sark_trio.transports._http_wire import (
-    Auth,
-    Headers,
-    RawHeaders,
-    Wire,
-    encode_headers,
-)
+from sark_trio.transports._http_wire import Auth, Headers, RawHeaders, Wire, encode_headers
 from sark_trio.transports.answering import Answering, Asker
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
@@ -196,7 +186,7 @@ class HttpTransport(Transport):
             garbage=counters.garbage,
             restarts=sessions.renewals,
             details={
-                "pool": asdict(self._pool.statistics()),
+                "pool": {**asdict(self._pool.statistics()), "draining": self._pool.draining},
                 "callback_errors": counters.callback_errors,
                 "server_requests": counters.server_requests,
             },
@@ -298,7 +288,7 @@ class HttpTransport(Transport):
             headers += encode_headers(outgoing.trace.items())
         asked: set[anyio.CancelScope] = set()
         take = partial(self._ask, outgoing.on_request, asked)
-        to = Handlers(outgoing.on_notification, take, self._heard)
+        self._reader.waiting[call] = to = Handlers(outgoing.on_notification, take, self._heard)
         try:
             return await self._answer(call, session, headers, to)
         except BaseException as exc:
@@ -307,6 +297,7 @@ class HttpTransport(Transport):
                 await self._endpoint.tell_cancelled(call.request_id, session)
             raise
         finally:
+            del self._reader.waiting[call]
             for scope in asked:
                 scope.cancel()
 
@@ -318,7 +309,9 @@ class HttpTransport(Transport):
             with lease:
                 if head.status == 404 and session.id is not None:
                     return None
-                return await self._reader.read(lease.connection, head, call.request_id, to)
+                answer = await self._reader.read(lease.connection, head, call.request_id, to)
+                lost = head.status == 400 and session.id is not None and denies_session(answer)
+                return None if lost else answer
         except ServerDisconnected:
             if not to.last_event_id:
                 raise

@@ -34,7 +34,7 @@ class Introduction:
         step: Step | Fault = negotiation.next()
         while isinstance(step, Discover | Initialize):
             step = await self._take(step, talk, negotiation)
-            if not talk.alive and isinstance(step, Initialize):
+            if not talk.alive and isinstance(step, Discover | Initialize):
                 return None
         if isinstance(step, Done):
             if not step.agreed.modern:

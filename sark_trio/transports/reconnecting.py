@@ -8,7 +8,6 @@ decided elsewhere.
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
@@ -30,7 +29,7 @@ from sark_trio.transports.conversation import Conversation
 from sark_trio.transports.introduction import Introduction
 from sark_trio.transports.switchboard import Calls, Listener, Tally
 
-__all__ = ["MESSAGE_BYTES_MAX", "ReconnectingTransport", "positive"]
+__all__ = ["MESSAGE_BYTES_MAX", "Attempt", "ReconnectingTransport", "positive"]
 
 #: Largest message in either direction: base64 of a 3 MiB file.
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -38,7 +37,7 @@ MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 @final
 @define(eq=False)
-class _Attempt:
+class Attempt:
     """One try to have a connection, shared by all who want one, and what came of it."""
 
     #: Decided: ``agreed`` or ``failure`` is set.
@@ -50,11 +49,12 @@ class _Attempt:
     failure: GatewayError | None = None
 
     def succeed(self, agreed: Agreed) -> None:
+        """There is a connection, and this was agreed on it."""
         self.agreed = agreed
         self.done.set()
 
     def fail(self, failure: GatewayError) -> None:
-        """The first outcome stands."""
+        """There is none. The first outcome stands."""
         if not self.done.is_set():
             self.failure = failure
             self.done.set()
@@ -63,13 +63,6 @@ class _Attempt:
         """Whether nothing more can come of it."""
         alive = self.talk is not None and self.talk.alive
         return self.done.is_set() and not (alive and self.failure is None)
-
-    def error(self) -> GatewayError:
-        """The failure, anew: many tasks raise it, and each writes its own traceback into it."""
-        assert self.failure is not None
-        twin = copy.copy(self.failure)
-        twin.__cause__ = self.failure.__cause__
-        return twin
 
 
 def positive(_transport: object, attribute: Attribute[Any], value: float) -> None:
@@ -95,6 +88,7 @@ class ReconnectingTransport(Transport):
     :param on_event: told each notification that belongs to no request; synchronous, must not
         block. What it raises is counted and forgotten.
     :param on_request: answers a legacy server's requests that come with no call.
+    :param pinned_version: speak this protocol version or fail.
     :raises ValueError: an option can not be right.
     """
 
@@ -113,7 +107,7 @@ class ReconnectingTransport(Transport):
     _tasks: TaskGroup | None = field(default=None, init=False)
     _closing: anyio.Event = field(factory=anyio.Event, init=False)
     _stopped: anyio.Event = field(factory=anyio.Event, init=False)
-    _attempt: _Attempt | None = field(default=None, init=False)
+    _attempt: Attempt | None = field(default=None, init=False)
     _calls: Calls = field(factory=Correlator, init=False)
     _tally: Tally = field(factory=Tally, init=False)
     _connections: int = field(default=0, init=False)
@@ -236,41 +230,50 @@ class ReconnectingTransport(Transport):
             f"the transport to {self._peer} is closed, or was never run", delivery=delivery
         )
 
+    def _admit(self) -> None:
+        """Whether a new attempt may begin.
+
+        :raises GatewayError: it may not, for now.
+        """
+
     def _negotiation(self) -> Negotiation:
         return Negotiation(self.negotiates_as, pinned_version=self.pinned_version)
 
-    async def _ready(self) -> _Attempt:
+    async def _ready(self) -> Attempt:
         if self._tasks is None or self._closing.is_set():
             raise self._closed("not_sent")
         attempt = self._attempt
         if attempt is None or attempt.is_spent():
-            previous, attempt = attempt, _Attempt()
+            self._admit()
+            previous, attempt = attempt, Attempt()
             self._attempt = attempt
             self._tasks.start_soon(self._serve, attempt, previous)
         await attempt.done.wait()
         if attempt.failure is not None:
-            raise attempt.error()
+            raise attempt.failure.twin()
         return attempt
 
-    async def _serve(self, attempt: _Attempt, previous: _Attempt | None) -> None:
+    async def _serve(self, attempt: Attempt, previous: Attempt | None) -> None:
         """Have a connection, and keep it until it ends. A task of the transport's own."""
         negotiation = self._negotiation()
         try:
             if previous is not None:
                 await previous.buried.wait()
             while not (attempt.done.is_set() or self._closing.is_set()):
-                talk = attempt.talk = self._conversation()
-                self._connections += 1
-                await talk.run(partial(self._settle, attempt, talk, negotiation))
+                await self._live(attempt, negotiation)
         except GatewayError as exc:
             attempt.fail(_for_all(exc))
         finally:
             attempt.fail(self._closed("not_sent"))
             attempt.buried.set()
 
-    async def _settle(
-        self, attempt: _Attempt, talk: Conversation, negotiation: Negotiation
-    ) -> None:
+    async def _live(self, attempt: Attempt, negotiation: Negotiation) -> None:
+        """Have one connection, from its beginning to its end."""
+        talk = attempt.talk = self._conversation()
+        self._connections += 1
+        await talk.run(partial(self._settle, attempt, talk, negotiation))
+
+    async def _settle(self, attempt: Attempt, talk: Conversation, negotiation: Negotiation) -> None:
         """Make the handshake and tell everybody how it went."""
         introduction = Introduction(
             client_info=self.client_info,
@@ -282,7 +285,7 @@ class ReconnectingTransport(Transport):
             agreed = await introduction.make(talk, negotiation)
         except GatewayError as exc:
             attempt.fail(_for_all(exc))
-            talk.condemn(self._closed)
+            talk.reject(self._closed)
         else:
             if agreed is not None:
                 talk.agree(agreed)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 
 import httpcore
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import asdict, define, evolve, field
 
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.mcp.versions import HTTP_SSE
@@ -23,6 +23,7 @@ from sark_trio.net.tls import TLSOptions
 from sark_trio.net.watch import DeadlineWatch
 from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports._http_wire import Auth, Headers, Wire
+from sark_trio.transports.base import TransportStatistics
 from sark_trio.transports.reconnecting import ReconnectingTransport
 from sark_trio.transports.sse_talk import SseTalk
 
@@ -43,7 +44,7 @@ class SseTransport(ReconnectingTransport):
     :param auth: asked for further headers (credentials) before every request; an
         :class:`~sark_trio.transports._http_auth.Authorizer` is also told of refusals.
     :param tls: whom to trust.
-    :param limits: limits of the connection pool.
+    :param pool: limits of the connection pool.
     :param timeouts: time limits of connections and POSTs. The stream may be silent for as long
         as it likes: TCP finds a peer that is gone.
     :param backend: where network streams come from; sockets by default.
@@ -62,7 +63,7 @@ class SseTransport(ReconnectingTransport):
     )
     auth: Auth | None = field(default=None, kw_only=True)
     tls: TLSOptions | None = field(default=None, kw_only=True)
-    limits: PoolOptions | None = field(default=None, kw_only=True)
+    pool: PoolOptions | None = field(default=None, kw_only=True)
     timeouts: Timeouts | None = field(default=None, kw_only=True)
     backend: httpcore.AsyncNetworkBackend | None = field(default=None, kw_only=True)
     address_check: AddressCheck | None = field(default=None, kw_only=True)
@@ -75,10 +76,12 @@ class SseTransport(ReconnectingTransport):
     _wire: Wire = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.backend is not None and self.address_check is not None:
+            raise ValueError("address_check needs the default backend")
         self._pool = ConnectionPool(
             backend=self.backend
             or AnyIOBackend(address_check=self.address_check, watch=self._watch),
-            options=self.limits,
+            options=self.pool,
             timeouts=self.timeouts,
             tls=self.tls,
             report=self.report,
@@ -86,6 +89,12 @@ class SseTransport(ReconnectingTransport):
         # Each connection has wires of its own, as redirects move them.
         self._wire = Wire(self.url, headers=self.headers, auth=self.auth, pool=self._pool)
         self.is_held_up = self._wire.is_held_up
+
+    def statistics(self) -> TransportStatistics:
+        """A snapshot of the counters, over all connections so far."""
+        shared = super().statistics()
+        pool = {**asdict(self._pool.statistics()), "draining": self._pool.draining}
+        return evolve(shared, details={**shared.details, "pool": pool})
 
     @property
     def _peer(self) -> str:

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from attrs import Attribute
-
-__all__ = ["command_of", "environment_of", "path_or_none", "positive"]
-
-
-def positive(_transport: object, attribute: Attribute[Any], value: float) -> None:
-    """A length of time or a size: more than nothing, less than everything."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
+__all__ = ["command_of", "environment_of", "path_or_none"]
 
 
 def path_or_none(value: str | os.PathLike[str] | None) -> str | None:

@@ -1,45 +1,37 @@
 """One server process and the conversation with it, from birth to burial.
 
 Four tasks serve a session: one reads stdout, one writes stdin, one empties stderr, one watches
-the pid; its guard has two more. Callers only queue a message and wait for an event. Whatever
-ends the session calls :meth:`Session.condemn`, which settles every waiting call in the same step;
-what follows (the stop, the reaping) is nobody's wait but the next session's.
+the pid; its guard has two more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
-from typing import Any, Final, final
+from typing import ClassVar, Final, final
 
 import anyio
-from anyio.lowlevel import checkpoint_if_cancelled
 from attrs import define, field
 
-from sark_trio.errors import (
-    GatewayError,
-    InvalidArguments,
-    Overloaded,
-)
+from sark_trio.errors import GatewayError, Overloaded, ProcessExited
 from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.lines import LineSplitter, TooLong
 from sark_trio.machines.supervise import Supervisor
 from sark_trio.mcp import codec
 from sark_trio.mcp.messages import Agreed
-from sark_trio.transports.answering import Answering, Asker
 from sark_trio.transports.base import Outgoing
-from sark_trio.transports.outbox import Outbox
+from sark_trio.transports.conversation import Conversation
 from sark_trio.transports.process import BROKEN_GRACE_S, GRACE_S, ChildProcess
 from sark_trio.transports.stdio_guard import Guard, probe_of
 from sark_trio.transports.stdio_verdicts import (
     exited,
     not_mcp,
+    stillborn,
     stopped,
     unresponsive,
     write_timeout,
 )
-from sark_trio.transports.switchboard import Call, Calls, Listener, Switchboard, Tally, Verdict
+from sark_trio.transports.switchboard import Call, Verdict
 
 __all__ = ["Session"]
 
@@ -57,27 +49,17 @@ LAST_READS_MAX: Final = 64
 
 @final
 @define(eq=False, repr=False, kw_only=True)
-class Session:
+class Session(Conversation):
     """The conversation with *child*, which it owns from here on. Served by :meth:`run`."""
 
+    terminator: ClassVar[bytes] = b"\n"
+
     child: ChildProcess
-    name: str
-    calls: Calls
-    tally: Tally
-    client_info: Mapping[str, Any]
-    capabilities: Mapping[str, Any]
-    line_bytes_max: int
     write_timeout_s: float
-    on_event: Listener | None
-    on_request: Asker | None = None
     supervisor: Supervisor
     limits: ResourceLimits | None
-    _verdict: Verdict | None = field(default=None, init=False)
     _grace_s: tuple[float, float] = field(default=GRACE_S, init=False)
-    _condemned: anyio.Event = field(factory=anyio.Event, init=False)
     _exit_seen: anyio.Event = field(factory=anyio.Event, init=False)
-    _outbox: Outbox = field(factory=Outbox, init=False)
-    _board: Switchboard = field(init=False)
     _lines: LineSplitter = field(init=False)
     _stderr: bytearray = field(factory=bytearray, init=False)
     _stalls: int = field(default=0, init=False)
@@ -86,10 +68,8 @@ class Session:
     _probe: Call | None = field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._board = Switchboard(
-            calls=self.calls, outbox=self._outbox, tally=self.tally, on_event=self.on_event
-        )
-        self._lines = LineSplitter(line_bytes_max=self.line_bytes_max)
+        super().__attrs_post_init__()
+        self._lines = LineSplitter(line_bytes_max=self.message_bytes_max)
         self._guard = Guard(
             supervisor=self.supervisor,
             limits=self.limits,
@@ -104,23 +84,15 @@ class Session:
         return f"<Session {state} {self.child!r} {self._board!r} {self._outbox!r}>"
 
     @property
-    def alive(self) -> bool:
-        """Whether it takes calls."""
-        return self._verdict is None
-
-    @property
     def stderr_tail(self) -> str:
         """The end of what the process wrote on stderr; it is from a stranger."""
         return self._stderr[-STDERR_TAIL_BYTES:].decode("utf-8", "replace")
 
     async def run(self, handshake: Callable[[], Awaitable[None]]) -> None:
-        """Serve the session: make the *handshake*, then go on until it is condemned.
-
-        However this ends, when it returns the process is gone.
-        """
+        """See :meth:`Conversation.run`. When it returns, the process is gone."""
         try:
             async with anyio.create_task_group() as tasks:
-                self._board.answering = Answering(tasks, self.on_request)
+                self.answer_in(tasks)
                 for body in (self._read, self._write, self._collect_stderr, self._watch):
                     tasks.start_soon(body)
                 tasks.start_soon(self._guard.watch_answers)
@@ -135,89 +107,33 @@ class Session:
             finally:
                 self.tally.survivors += self.child.survived
 
-    async def request(self, outgoing: Outgoing, agreed: Agreed) -> dict[str, Any]:
-        """Make one request in the *agreed* version; its result. Cancelling tells the server.
-
-        :raises RemoteError: the answer is an error.
-        :raises InvalidArguments: it cannot be sent as it is.
-        :raises TransportError, ProtocolError: no answer; ``delivery`` says how far it got.
-        """
-        # A deadline that has passed already sends nothing, not even to be withdrawn.
-        await checkpoint_if_cancelled()
-        await self._wait_room()
-        call = Call(outgoing.method, outgoing.on_notification, outgoing.on_request)
-        try:
-            call_id = self._board.open(call, anyio.current_time())
-            about = {"client_info": self.client_info, "capabilities": self.capabilities}
-            params = outgoing.params_in(agreed.version, call_id, **about)
-            data = self._frame(codec.encode_request(call_id, call.method, params))
-            on_sent = outgoing.on_sent
-            begun = None if on_sent is None else partial(self._board.tell, on_sent)
-            self._board.post(call, data, begun)
-            self.tally.requests += 1
-            await call.done.wait()
-        except BaseException:
-            # Synchronous: there is no checkpoint in it at which it could be cut short.
-            self._board.abandon(call, reason="the caller gave up")
-            waited = self.alive and call.outcome is None and call.delivery == "unknown"
-            if waited and outgoing.timed_out is not None and outgoing.timed_out():
-                self._guard.timed_out()
-            raise
-        self._board.release(call)
-        return call.result()
-
-    async def shake_hands(self, method: str, params: Mapping[str, Any], wait_s: float) -> Any:
-        """Make one request of the handshake: *params* go out as they are.
-
-        :raises TimeoutError: no answer within *wait_s*. The server is not told: ``initialize``
-            must never be cancelled, and what a legacy server makes of a cancelled probe
-            nobody knows.
-        """
-        call = Call(method)
-        call_id = self._board.open(call, anyio.current_time())
-        try:
-            self._board.post(call, self._frame(codec.encode_request(call_id, method, params)))
-            with anyio.fail_after(wait_s):
-                await call.done.wait()
-        except BaseException:
-            self._board.abandon(call, reason=None)
-            raise
-        return call.result()
-
-    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Queue one notification, once there is room.
-
-        :raises InvalidArguments: it cannot be sent as it is.
-        :raises TransportError: the session is over.
-        """
-        data = self._frame(codec.encode_notification(method, params))
-        await self._wait_room()
-        self._outbox.put(data)
-
     def condemn(self, verdict: Verdict, grace_s: tuple[float, float] = GRACE_S) -> None:
-        """End the session: settle every call now, and let :meth:`run` end the process.
-
-        The first verdict stands.
-        """
-        if self._verdict is None:
-            self._verdict = verdict
+        """As :meth:`Conversation.condemn`; :meth:`run` gives the process *grace_s* to end."""
+        if self.alive:
             self._grace_s = grace_s
-            self._board.settle_all(verdict)
-            self._outbox.fail_line(lambda: verdict("not_sent"))
-            self._condemned.set()
+            super().condemn(verdict)
+
+    def reject(self, verdict: Verdict) -> None:
+        """See :meth:`Conversation.reject`."""
+        self.condemn(verdict, BROKEN_GRACE_S)
+
+    def hung_up(self, end: GatewayError) -> bool:
+        """See :meth:`Conversation.hung_up`; what we ended ourselves did not leave."""
+        return isinstance(end, ProcessExited)
+
+    def stillborn(self) -> GatewayError:
+        """See :meth:`Conversation.stillborn`."""
+        return stillborn(self.why(), self.stderr_tail)
 
     def agree(self, agreed: Agreed) -> None:
-        """The handshake is over."""
+        """See :meth:`Conversation.agree`."""
+        super().agree(agreed)
         self._agreed = agreed
-        self._board.modern = agreed.modern
 
-    def why(self) -> GatewayError:
-        """The error of a call that comes too late.
-
-        :raises AssertionError: the session is alive.
-        """
-        assert self._verdict is not None
-        return self._verdict("not_sent")
+    def _given_up(self, call: Call, outgoing: Outgoing) -> None:
+        waited = self.alive and call.outcome is None and call.delivery == "unknown"
+        if waited and outgoing.timed_out is not None and outgoing.timed_out():
+            self._guard.timed_out()
 
     def _ask(self) -> None:
         """Queue the question whether the process lives; any answer to it is one."""
@@ -229,21 +145,7 @@ class Session:
         # With as many calls waiting as may wait, their silence says as much as the probe's.
         with suppress(Overloaded):
             call_id = self._board.open(call, anyio.current_time())
-            self._board.post(call, self._frame(codec.encode_request(call_id, method, params)))
-
-    async def _wait_room(self) -> None:
-        if self._verdict is None and not self._outbox.has_room():
-            await self._outbox.wait_room()
-        if self._verdict is not None:
-            raise self._verdict("not_sent")
-
-    def _frame(self, message: bytes) -> bytes:
-        if len(message) > self.line_bytes_max:
-            raise InvalidArguments(
-                f"the message is {len(message)} bytes long; at most {self.line_bytes_max} "
-                "may go to a server in one line"
-            )
-        return message + b"\n"
+            self._board.post(call, self._framed(codec.encode_request(call_id, method, params)))
 
     async def _read(self) -> None:
         while chunk := await self.child.stdout.receive():

@@ -5,7 +5,9 @@ from __future__ import annotations
 from sark_trio.errors import (
     ClientClosed,
     Delivery,
+    GatewayError,
     ProcessExited,
+    ProcessStartError,
     ProcessUnresponsive,
     ProtocolError,
     ResourceLimitExceeded,
@@ -14,7 +16,17 @@ from sark_trio.errors import (
 from sark_trio.machines.limits import Exceeded
 from sark_trio.transports.switchboard import Verdict
 
-__all__ = ["exceeded", "exited", "not_mcp", "stopped", "unresponsive", "write_timeout"]
+__all__ = [
+    "exceeded",
+    "exited",
+    "not_mcp",
+    "stillborn",
+    "stopped",
+    "unresponsive",
+    "write_timeout",
+]
+
+_LAST_WORDS_CHARS_MAX = 200
 
 
 def exited(name: str, how: str, code: int | None, stderr_tail: str) -> Verdict:
@@ -64,4 +76,14 @@ def exceeded(name: str, limit: Exceeded) -> Verdict:
         value=limit.value,
         allowed=limit.allowed,
         delivery=delivery,
+    )
+
+
+def stillborn(end: GatewayError, stderr_tail: str) -> ProcessStartError:
+    """The process ended, as *end* says, before it spoke MCP."""
+    words = [line for line in stderr_tail.splitlines() if line.strip()]
+    # A stranger's words: no newline or escape of theirs may dress up our message.
+    said = f", saying {words[-1][:_LAST_WORDS_CHARS_MAX]!a}" if words else ""
+    return ProcessStartError(
+        f"{end.message} before it spoke MCP{said}; run its command by hand to see why"
     )

@@ -16,6 +16,7 @@ import httpcore
 from attrs import define, field
 
 from sark_trio.errors import (
+    ConnectError,
     ConnectTimeout,
     Delivery,
     GatewayError,
@@ -180,4 +181,7 @@ def _library() -> Converse:
         raise TransportNotAvailableError(
             "ws:// and wss:// need libraries: pip install 'sark_trio[websocket]'"
         ) from exc
+    except OSError as exc:
+        # No descriptor is left to read the module with; for now.
+        raise ConnectError(f"the library for WebSockets cannot be loaded: {exc.strerror}") from exc
     return _websocket_asyncio.converse

@@ -71,6 +71,15 @@ def test_every_option_of_a_server_and_of_a_call_is_named() -> None:
     assert asked <= named
 
 
+def test_good_habits_are_about_what_there_is() -> None:
+    habits = USAGE.partition("## Good habits")[2].partition("\n(the-trial")[0]
+    named = set(re.findall(r"`([^`]+)`", re.sub(r"\{doc\}`[^`]+`", "", habits)))
+    known = {*dir(GatewayClient), *sark_trio.__all__, "sark.toml", "${NAME}", "retry_after_s"}
+    known |= parameters(GatewayClient) | parameters(Server) | parameters(Tools.invoke_tool)
+    assert len(named) > 10
+    assert sorted(named - known) == []
+
+
 def test_every_mode_is_shown() -> None:
     assert [mode.value for mode in TransportMode if f"\n{mode.value}: " not in USAGE] == []
 

@@ -57,6 +57,7 @@ async def test_denials_cache_hits_and_events_are_recorded(tmp_path: Path) -> Non
     assert records[3]["source"] == "cache"
 
 
+@pytest.mark.security(29)
 async def test_nobody_else_can_read_the_files(tmp_path: Path) -> None:
     async with open_log(tmp_path / "new" / "log") as log:
         await log.intent(call("a"))
@@ -307,6 +308,7 @@ async def test_a_file_that_others_write_to_makes_the_log_unavailable(tmp_path: P
             await log.intent(call("b"))
 
 
+@pytest.mark.security(29)
 @pytest.mark.row(50)
 async def test_checkpoints_find_a_cut(tmp_path: Path) -> None:
     kept = tmp_path / "elsewhere"
@@ -439,6 +441,7 @@ async def test_reading_what_is_not_there(tmp_path: Path) -> None:
         verify_directory(tmp_path, tmp_path / "bad")
 
 
+@pytest.mark.security(30)
 async def test_secrets_are_referred_to_under_the_key_of_the_deployment(tmp_path: Path) -> None:
     one, other = AuditLog(tmp_path, hmac_key=b"k" * 32), AuditLog(tmp_path, hmac_key=b"k" * 32)
     assert one.reference("1234") == other.reference(b"1234")

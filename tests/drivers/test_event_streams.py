@@ -437,6 +437,7 @@ async def test_redirects_within_the_origin_are_followed(status: str) -> None:
         assert {each.headers["x-api-key"] for each in network.requests} == {"k"}
 
 
+@pytest.mark.security(6)
 @pytest.mark.row(14)
 @pytest.mark.parametrize(
     ("locations", "problem"),

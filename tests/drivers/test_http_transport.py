@@ -161,6 +161,7 @@ async def test_a_listener_that_raises_costs_nothing() -> None:
         assert transport.statistics().details["callback_errors"] == 1
 
 
+@pytest.mark.security(23)
 @pytest.mark.row(28, 29)
 async def test_an_answer_with_another_id_on_a_stream_is_never_delivered() -> None:
     """Laws, section 0: the reference client takes it for the answer."""
@@ -176,6 +177,7 @@ async def test_an_answer_with_another_id_on_a_stream_is_never_delivered() -> Non
         assert (stats.unmatched, stats.garbage) == (2, 1)  # 3.0 is no id at all
 
 
+@pytest.mark.security(23)
 @pytest.mark.row(29)
 async def test_an_answer_with_another_id_as_json_is_a_protocol_error() -> None:
     async def handle(peer: Peer, received: Received) -> None:
@@ -322,6 +324,7 @@ async def test_a_body_of_256_mebibytes_is_not_read() -> None:
         assert sent < 32 * 1024 * 1024  # what socket buffers hold
 
 
+@pytest.mark.security(17)
 @pytest.mark.row(22)
 @pytest.mark.parametrize("framing", ["chunked", "events"])
 async def test_a_message_without_end_is_cut_off_at_the_limit(framing: str) -> None:
@@ -370,6 +373,7 @@ async def test_a_request_is_answered_with_200_and_json_or_events_and_nothing_els
         assert server.calls.count("tools/call") == 1
 
 
+@pytest.mark.security(6)
 @pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize(
@@ -531,6 +535,7 @@ async def test_credentials_are_asked_for_each_request_and_their_failure_sends_no
         assert len(server.requests) == 2
 
 
+@pytest.mark.security(22)
 async def test_mirrored_parameters_are_headers_and_nothing_else_is() -> None:
     async with serve(modern()) as server, open_transport(server.url) as transport:
         mirrored = (("Mcp-Param-Region", "us-west1"), ("Mcp-Param-Who", "\u00e4\r\nX: y"))
@@ -624,6 +629,7 @@ async def test_a_silent_server_is_a_read_timeout_and_the_connection_is_gone() ->
         assert server.calls.count("tools/call") == 1  # never replayed after a timeout
 
 
+@pytest.mark.security(33)
 @pytest.mark.row(9, 22)
 async def test_bytes_that_trickle_do_not_extend_an_exchange_for_ever() -> None:
     async def handle(peer: Peer, received: Received) -> None:

@@ -159,6 +159,28 @@ async def test_a_failure_to_agree_sent_nothing_of_those_who_wait(
 
 
 @pytest.mark.anyio
+async def test_each_who_waited_for_a_handshake_that_failed_has_an_error_of_their_own() -> None:
+    handshake = Handshake(Peer(ProtocolError("no MCP", delivery="answered")))
+    failures: list[GatewayError] = []
+    async with anyio.create_task_group() as group:
+
+        async def caller(request_id: str) -> None:
+            try:
+                await handshake.connect(group)
+            except ProtocolError as exc:
+                exc.request_id = request_id
+                exc.add_note(request_id)
+                failures.append(exc)
+
+        for request_id in ("first", "second"):
+            group.start_soon(caller, request_id)
+    assert {(exc.request_id, *exc.__notes__) for exc in failures} == {
+        ("first", "first"),
+        ("second", "second"),
+    }
+
+
+@pytest.mark.anyio
 async def test_an_announcement_that_fails_leaves_no_session_behind() -> None:
     handshake = Handshake(Peer(*legacy("deaf"), *legacy("b")))
     async with anyio.create_task_group() as group:

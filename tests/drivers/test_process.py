@@ -86,6 +86,7 @@ async def test_a_missing_working_directory_is_named():
         ChildProcess.spawn(["true"], cwd="/no/such", env=ENV)
 
 
+@pytest.mark.security(18)
 async def test_relative_entries_of_path_are_never_searched(tmp_path: Path, monkeypatch: Any):
     trap = tmp_path / "trap"
     trap.write_text("#!/bin/sh\n")
@@ -130,6 +131,7 @@ async def test_60_too_many_open_files_leaves_nothing_and_recovers():
         await start("cat").stop()
 
 
+@pytest.mark.security(18)
 def test_only_allowed_variables_are_inherited():
     parent = {"PATH": "/bin", "LC_ALL": "C", "LC_TIME": "C", "AWS_SECRET_ACCESS_KEY": "s"}
     assert child_environment(parent, inherit=ENV_INHERITED, extra={"TOKEN": "t"}) == {
@@ -147,6 +149,7 @@ def test_limits_are_checked_where_they_are_written():
         ResourceLimits(open_files_max=0)
 
 
+@pytest.mark.security(19)
 async def test_limits_reach_the_child():
     limits = ResourceLimits(open_files_max=123, address_space_bytes_max=2**33, processes_max=4000)
     child = start("sh", "-c", "read go; ulimit -n", limits=limits)
@@ -175,6 +178,7 @@ async def test_limits_of_a_child_that_is_gone_already_are_no_error():
     apply_limits(ResourceLimits(open_files_max=100), child.pid)
 
 
+@pytest.mark.security(19)
 @pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is of Linux")
 async def test_a_child_dies_with_its_parent_where_it_is_told_to():
     code = (
@@ -241,6 +245,7 @@ async def spawning(*, escape: bool) -> tuple[ChildProcess, int]:
     return child, int(answer.partition(b'"pid": ')[2].partition(b"}")[0])
 
 
+@pytest.mark.security(19)
 @pytest.mark.row(38)
 @pytest.mark.fault(43)
 async def test_38_a_grandchild_that_holds_the_pipes_goes_with_its_group():

@@ -245,6 +245,7 @@ async def test_no_alias_of_a_server_is_taken_for_it(said: str) -> None:
             await client.get_server("db")
 
 
+@pytest.mark.security(6)
 @pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
@@ -259,6 +260,7 @@ async def test_credentials_never_follow_a_redirect_to_another_origin(status: str
     assert thief.connections == 0
 
 
+@pytest.mark.security(6)
 @pytest.mark.row(14)
 @pytest.mark.fault(27)
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other"])

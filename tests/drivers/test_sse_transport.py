@@ -26,6 +26,7 @@ from sark_trio.errors import (
 from sark_trio.machines.slots import PoolOptions
 from sark_trio.mcp.messages import Notification
 from sark_trio.net.options import Timeouts
+from sark_trio.net.streams import AnyIOBackend
 from sark_trio.transports import sse_talk
 from sark_trio.transports.sse import SseTransport
 from tests.support.http_servers import (
@@ -232,7 +233,7 @@ async def test_a_caller_who_gives_up_before_a_connection_came_free_sent_nothing(
     sent: list[int] = []
     async with (
         serve(script) as server,
-        running(SseTransport(server.url, limits=limits)) as transport,
+        running(SseTransport(server.url, pool=limits)) as transport,
     ):
         await transport.connect()
         async with anyio.create_task_group() as tasks:
@@ -344,6 +345,7 @@ async def test_an_absolute_endpoint_of_the_same_origin_is_fine() -> None:
     assert {post.target for post in old.talks[0].posts} == {"/mcp/deep/messages?a=b"}
 
 
+@pytest.mark.security(6)
 @pytest.mark.row(14)
 async def test_redirects_within_the_origin_are_followed_and_no_others() -> None:
     old = OldServer()
@@ -633,3 +635,10 @@ async def test_no_secret_is_shown() -> None:
     assert "https://h.example" in repr(transport)
     assert "s3cret" not in repr(transport)
     assert json.dumps(transport.statistics().details)
+
+
+async def test_addresses_that_somebody_else_resolves_cannot_be_checked() -> None:
+    with pytest.raises(ValueError, match="default backend"):
+        SseTransport(
+            "https://h.example/sse", backend=AnyIOBackend(), address_check=lambda _address: None
+        )

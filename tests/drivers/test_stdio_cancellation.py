@@ -154,7 +154,7 @@ async def test_closing_fails_what_waits_before_the_process_is_gone():
                 tasks.start_soon(transport.aclose)
                 tasks.start_soon(transport.aclose)
                 await failed.wait()
-                session = transport._attempt.session
+                session = transport._attempt.talk
                 assert not session.child.has_exited()
             assert session.child.exit_code == -signal.SIGTERM
 

@@ -140,7 +140,7 @@ async def test_d04_a_line_of_64_mib_costs_only_itself():
         await call(transport, "raw", base64=b64(b"x" * 65_536), times=1024, then=b64(b"\n"))
         assert await call(transport, "echo", still="here")
         assert transport.statistics().garbage == 1
-        session = transport._attempt.session
+        session = transport._attempt.talk
         assert session._lines.held_bytes == 0
         assert session._lines.dropped == 1
 
@@ -291,7 +291,7 @@ async def test_36_a_stopped_process_costs_its_callers_their_own_deadline():
 async def test_35_what_comes_too_late_for_a_process_was_not_sent():
     async with running(make()) as transport:
         await transport.connect()
-        session = transport._attempt.session
+        session = transport._attempt.talk
         with pytest.raises(ProcessExited):
             await call(transport, "exit", code=2)
         with pytest.raises(ProcessExited, match="status 2") as caught:
@@ -404,7 +404,7 @@ async def test_43_the_queue_is_bounded_and_those_in_line_are_served_in_order():
             for number in range(300):
                 tasks.start_soon(ask, number)
             await anyio.wait_all_tasks_blocked()
-            outbox = transport._attempt.session._outbox
+            outbox = transport._attempt.talk._outbox
             assert len(outbox) == MESSAGES_MAX
             assert "in line" in repr(outbox)
             os.kill(pid, signal.SIGCONT)

@@ -323,7 +323,7 @@ async def test_a_notification_of_ours_arrives_in_order():
     ],
 )
 async def test_what_cannot_be_sent_is_refused_and_leaves_no_waiter(params: Any, why: str):
-    async with running(make(line_bytes_max=1000)) as transport:
+    async with running(make(message_bytes_max=1000)) as transport:
         await transport.connect()
         with pytest.raises(InvalidArguments, match=why) as caught:
             await transport.request(Outgoing(method="tools/call", params=params))
@@ -360,6 +360,7 @@ async def test_the_child_gets_no_secret_no_descriptor_and_its_limits(
     assert "given" not in repr(transport)
 
 
+@pytest.mark.security(20)
 @anyio_test
 async def test_arguments_reach_the_program_as_they_are():
     odd = ["--stderr", "$(touch x); `id` | * && \n'\" %s"]
@@ -435,7 +436,7 @@ async def test_a_transport_closed_before_its_run_returns_from_it():
         ({"probe_timeout_s": 0}, "probe_timeout_s must be positive"),
         ({"start_timeout_s": math.inf}, "start_timeout_s must be positive and finite"),
         ({"write_timeout_s": math.nan}, "write_timeout_s must be positive and finite"),
-        ({"line_bytes_max": -1}, "line_bytes_max must be positive"),
+        ({"message_bytes_max": -1}, "message_bytes_max must be positive"),
     ],
 )
 def test_options_are_checked_where_they_are_written(options: dict[str, Any], why: str):

@@ -98,6 +98,7 @@ async def test_a_port_that_is_taken_is_a_clear_error() -> None:
                 await serve(app, host=host, port=port)
 
 
+@pytest.mark.security(32)
 async def test_strangers_are_not_let_in_unasked() -> None:
     async with open_client(desk()) as client, anyio.create_task_group() as tasks:
         with pytest.raises(ConfigError, match="can be reached from outside"):

@@ -195,6 +195,7 @@ FAULTY: list[tuple[dict[str, Any], dict[str, str], int, int]] = [
 ]
 
 
+@pytest.mark.security(22)
 @pytest.mark.parametrize(("params", "headers", "status", "code"), FAULTY)
 async def test_headers_and_body_must_agree(
     params: dict[str, Any], headers: dict[str, str], status: int, code: int
@@ -227,7 +228,7 @@ async def test_a_name_that_no_header_can_hold_comes_encoded() -> None:
     assert found.error["data"]["type"] == "unknown_tool"
 
 
-@pytest.mark.parametrize("method", ["ping", "initialize", "resources/list", "subscriptions/listen"])
+@pytest.mark.parametrize("method", ["ping", "initialize", "resources/list", "logging/setLevel"])
 async def test_a_method_that_is_not_there_is_404(method: str) -> None:
     async with served_by(desk()) as served:
         found = await served.rpc(method, {})
@@ -298,6 +299,7 @@ async def test_a_caller_that_goes_away_gives_up_its_call() -> None:
     assert second["outcome"] == "ok"
 
 
+@pytest.mark.security(15)
 async def test_names_that_could_mean_two_tools_are_not_offered() -> None:
     one, two = Desk(tools=[tool("b__c"), tool("d")]), Desk(tools=[tool("c"), tool("x" * 128)])
     client = GatewayClient(
@@ -394,6 +396,7 @@ async def test_a_session_that_is_not_there_or_speaks_otherwise() -> None:
         assert (found.status, found.error["code"]) == (400, -32600)
 
 
+@pytest.mark.security(12)
 @pytest.mark.fault(48)
 async def test_a_session_is_its_owners_alone() -> None:
     async with served_by(desk(), api_keys={ALICES: ALICE, BOBS: BOB}) as served:

@@ -217,6 +217,7 @@ async def test_credentials_are_needed_and_name_the_principal() -> None:
     assert callers == ["alice", "bob", "carol", "carol"]
 
 
+@pytest.mark.security(32)
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -303,6 +304,7 @@ async def test_a_huge_body_that_nobody_wants_hangs_nothing(path: str) -> None:
         assert (await served.ask("GET", "/health")).status == 200
 
 
+@pytest.mark.security(34)
 async def test_more_requests_than_allowed_are_turned_away() -> None:
     stuck = Stuck()
     async with served_by(desk(stuck), requests_max=1) as served, anyio.create_task_group() as tasks:
@@ -341,6 +343,7 @@ async def test_a_failure_has_a_status_and_a_word_and_keeps_the_rest(
     assert b"secret" not in found.body
 
 
+@pytest.mark.security(35)
 async def test_a_denial_says_one_word() -> None:
     disk = MemoryDisk()
     server = desk()
@@ -388,6 +391,7 @@ async def test_a_deadline_that_passes_is_a_gateway_timeout() -> None:
     assert found.error["delivery"] == "unknown"
 
 
+@pytest.mark.security(35)
 async def test_unknown_tools_and_servers_tell_nothing_of_the_known() -> None:
     async with served_by(desk()) as served:
         for call in ({"server": "x", "tool": "echo"}, {"server": "desk", "tool": "x"}):

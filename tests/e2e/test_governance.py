@@ -117,6 +117,7 @@ QUESTIONS: list[tuple[Principal, dict[str, Any], dict[str, Any] | None]] = [
 ]
 
 
+@pytest.mark.security(2)
 @pytest.mark.law("Z4")
 @pytest.mark.fault(2, 16, 17, 19, 20, 26)
 @pytest.mark.parametrize("where", ["rego", "opa"])
@@ -157,6 +158,7 @@ async def _ask_all(client: GatewayClient, server: RawServer, folder: Path) -> No
     assert b"hunter2" not in text
 
 
+@pytest.mark.security(3)
 @pytest.mark.law("Z2")
 @pytest.mark.fault(15)
 async def test_the_digest_of_the_intent_is_of_the_bytes_on_the_wire(tmp_path: Path) -> None:
@@ -187,6 +189,7 @@ async def test_a_policy_that_strips_everything_sends_nothing_of_it(tmp_path: Pat
         assert b"secret" not in b"".join(each.body for each in server.requests)
 
 
+@pytest.mark.security(1)
 @pytest.mark.fault(17, 18)
 @pytest.mark.parametrize("kind", ["http", "stdio"])
 async def test_without_a_policy_nothing_is_called_on_any_transport(
@@ -205,6 +208,7 @@ async def test_without_a_policy_nothing_is_called_on_any_transport(
             assert counted.structured_content == {"result": 1}
 
 
+@pytest.mark.security(11)
 @pytest.mark.fault(14, 15)
 async def test_a_decision_is_never_somebody_elses(tmp_path: Path) -> None:
     alice, bob = Principal(id="alice", roles=("admin",)), Principal(id="bob", roles=("viewer",))
@@ -243,6 +247,7 @@ SICK = {
 }
 
 
+@pytest.mark.security(1)
 @pytest.mark.row(45, 46)
 @pytest.mark.parametrize("how", list(SICK))
 @pytest.mark.fault(2, 19)
@@ -271,6 +276,7 @@ async def test_an_opa_that_is_not_there_denies_at_once(tmp_path: Path) -> None:
         assert calls(server) == []
 
 
+@pytest.mark.security(4)
 @pytest.mark.fault(14, 26)
 async def test_opa_is_asked_in_words_that_policies_read_and_is_shown_no_token(
     tmp_path: Path,

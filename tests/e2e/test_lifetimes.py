@@ -423,6 +423,7 @@ async def test_the_same_command_under_two_names_is_two_servers(tmp_path: Path) -
     assert alive(client) == 0
 
 
+@pytest.mark.security(7)
 @pytest.mark.fault(43)
 async def test_a_server_process_does_not_inherit_our_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,13 +7,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 import anyio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
-from sark_trio import Http, Server, Stdio, WebSocket
+from sark_trio import GatewayClient, Http, Server, Stdio, WebSocket
 from tests.interop.relay import Relay, relay_to
 from tests.interop.script import LIMIT_S, OPERATIONS, PEER, Operation, Run, open_client
 from tests.interop.servers import Subject
@@ -58,12 +59,12 @@ class Process:
         tee = str(Path(__file__).parent / "tee.py")
         return Stdio([sys.executable, tee, str(self.copy), *self.command])
 
-    async def restart(self, run: Run) -> None:
+    async def restart(self, client: GatewayClient) -> None:
         """Kill it: starting it again is the client's business."""
-        wire = run.client.statistics().servers[PEER].wire
+        wire = client.statistics().servers[PEER].wire
         os.kill(wire.details["pid"], signal.SIGKILL)
         # What is called before the client has noticed may or may not have happened.
-        while run.client.statistics().servers[PEER].wire.details["pid"] == wire.details["pid"]:
+        while client.statistics().servers[PEER].wire.details["pid"] == wire.details["pid"]:  # noqa: ASYNC110 - the client tells nobody
             await anyio.sleep(0.01)
 
     def sent(self) -> list[Sent]:
@@ -82,7 +83,7 @@ class Behind:
         assert self.subject.serve is not None
         await self.relay.lead_to(self._running.enter_context(self.subject.serve()))
 
-    async def restart(self, run: Run) -> None:
+    async def restart(self, client: GatewayClient) -> None:
         await self.relay.shut()
         self._running.close()
         await self.start()
@@ -130,15 +131,24 @@ async def run_subject(subject: Subject, folder: Path) -> dict[str, Cell]:
         (home / name).write_text(content)
     home.mkdir(exist_ok=True)
     cells: dict[str, Cell] = {}
+    facts = {"folder": str(home)}
     async with AsyncExitStack() as stack:
+        if subject.beside is not None:
+            facts["url"] = stack.enter_context(subject.beside(home))
         started = await stack.enter_async_context(_started(subject, home))
-        client = open_client(started.server(subject.options), folder / "audit")
+        logged = anyio.Event()
+        client = open_client(started.server(subject.options), folder / "audit", logged)
         async with client:
             with anyio.fail_after(LIMIT_S):
                 agreed = await client.connect(PEER)
             assert agreed.version == subject.version, agreed.version
-            run = Run(client=client, agreed=agreed, plan=subject.plan, restart=lambda: None)
-            run = evolve(run, restart=lambda: started.restart(run))
+            run = Run(
+                client=client,
+                agreed=agreed,
+                plan=subject.plan.filled(facts),
+                restart=partial(started.restart, client),
+                logged=logged,
+            )
             for operation in OPERATIONS:
                 cells[operation.name] = await _cell(operation, run, subject)
         sent = started.sent()
@@ -148,9 +158,7 @@ async def run_subject(subject: Subject, folder: Path) -> dict[str, Cell]:
 async def _cell(operation: Operation, run: Run, subject: Subject) -> Cell:
     why = subject.cannot.get(operation.name)
     if operation.needs and getattr(run.plan, operation.needs) is None:
-        if operation.capability and run.advertises(*operation.capability):
-            return Cell("cannot", why) if why else Cell("failed", "advertised, and not tried")
-        return Cell("not offered")
+        return await _untried(operation, run, why)
     try:
         with anyio.fail_after(LIMIT_S if why is None else CANNOT_S):
             await operation.does(run)
@@ -158,6 +166,14 @@ async def _cell(operation: Operation, run: Run, subject: Subject) -> Cell:
         text = f"{type(exc).__name__}: {exc}"
         return Cell("failed", text) if why is None else Cell("cannot", why)
     return Cell("works") if why is None else Cell("failed", f"it can, though listed as: {why}")
+
+
+async def _untried(operation: Operation, run: Run, why: str | None) -> Cell:
+    """Nothing of the server's is known that this could be done with: rightly so?"""
+    advertised = operation.capability and run.advertises(*operation.capability)
+    if not advertised or (operation.is_empty is not None and await operation.is_empty(run)):
+        return Cell("not offered")
+    return Cell("cannot", why) if why else Cell("failed", "advertised, and not tried")
 
 
 def _what_the_wire_shows(sent: list[Sent], subject: Subject) -> dict[str, Cell]:

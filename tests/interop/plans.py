@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, fields, frozen
 
 __all__ = ["Call", "Changes", "Completes", "Plan", "Prompt", "Resource"]
 
@@ -80,3 +80,20 @@ class Plan:
     visit: Call | None = None
     model: Call | None = None
     roots: Call | None = None
+
+    def filled(self, facts: Mapping[str, str]) -> Plan:
+        """With *facts* for ``{names}`` of them, in arguments that are strings."""
+        found = {one.name: getattr(self, one.name) for one in fields(Plan)}
+        asked = {name: part for name, part in found.items() if isinstance(part, Call | Prompt)}
+        changes: dict[str, Any] = {
+            name: evolve(part, arguments=_filled(part.arguments, facts))
+            for name, part in asked.items()
+        }
+        return evolve(self, **changes)
+
+
+def _filled(arguments: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        name: value.format(**facts) if isinstance(value, str) else value
+        for name, value in arguments.items()
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -27,7 +28,8 @@ class Subject:
     """One row of the matrix: a program over one transport."""
 
     name: str
-    #: The environment of ``tests/peers`` that it is in, and which of its pins it is.
+    #: The environment of ``tests/peers`` that it is in, and which of its pins it is: the part
+    #: before the version.
     peer: str
     package: str
     transport: Transport
@@ -42,14 +44,16 @@ class Subject:
     options: Mapping[str, Any] = field(factory=dict)
     #: Operations that it advertises but cannot do, and why.
     cannot: Mapping[str, str] = field(factory=dict)
-    #: What its folder holds when it starts.
+    #: What its folder holds when it starts; ``{folder}`` in arguments of calls is that folder.
     files: Mapping[str, str] = field(factory=dict)
+    #: Runs something else that it needs; ``{url}`` in arguments of calls is what this yields.
+    beside: Callable[[Path], AbstractContextManager[str]] | None = None
 
     @property
     def release(self) -> str:
         """The version of the program, as it is pinned."""
-        pins = [pin for pin in PEERS[self.peer].pins if pin.startswith(self.package)]
-        return pins[0][len(self.package) :].lstrip("=@/abcdefghijklmnopqrstuvwxyz-")
+        (pin,) = (pin for pin in PEERS[self.peer].pins if pin.startswith(self.package))
+        return pin.removeprefix(self.package).removeprefix("v")
 
     @property
     def is_extra(self) -> bool:
@@ -88,6 +92,14 @@ def _on_port(
     return serve
 
 
+@contextmanager
+def _pages(folder: Path) -> Iterator[str]:
+    """The files in *folder*, as web pages."""
+    how = [sys.executable, "-m", "http.server", "--bind=127.0.0.1", f"--directory={folder}"]
+    with on_free_port(lambda port: ([*how, str(port)], {})) as base:
+        yield base
+
+
 # -- the official SDK of Python -----------------------------------------------------------------
 
 _PYTHON: Final = Plan(
@@ -111,7 +123,10 @@ _PYTHON2: Final = evolve(
     resource=Resource("note://a", "the note a", "note://{name}"),
     visit=Call("consult", says="accept"),
 )
-_NO_ASKING: Final = evolve(_PYTHON2, visit=None, model=None, roots=None)
+_QUESTIONS: Final = ("form", "page", "model", "roots")
+_JSON_ONLY: Final = "the server answers in JSON, which has room for nothing but the answer"
+_NO_SESSION: Final = "without a session the server has no way to ask or tell anything by itself"
+_PYTHON2_LEGACY: Final = evolve(_PYTHON2, changes=None, visit=None, model=None, roots=None)
 
 
 def _python2(name: str, *args: str, **members: Any) -> Subject:
@@ -143,9 +158,9 @@ _SDK_OF_PYTHON: Final = (
         command=lambda _: _script("mcp2", "interop_mcp2.py", "stdio"),
     ),
     _python2("http"),
-    _python2("http-json", "--json"),
+    _python2("http-json", "--json", cannot=dict.fromkeys(("progress", "log"), _JSON_ONLY)),
     _python2(
-        "http-legacy", version=LEGACY, plan=_NO_ASKING, options={"protocol_version": LEGACY}
+        "http-legacy", version=LEGACY, plan=_PYTHON2_LEGACY, options={"protocol_version": LEGACY}
     ),
     _python1(
         "stdio",
@@ -153,8 +168,18 @@ _SDK_OF_PYTHON: Final = (
         command=lambda _: _script("mcp1", "interop_mcp1.py", "stdio"),
     ),
     _python1("http", "http"),
-    _python1("http-json", "http", "--json"),
-    _python1("http-stateless", "http", "--stateless"),
+    _python1(
+        "http-json",
+        "http",
+        "--json",
+        cannot=dict.fromkeys(("progress", "log", *_QUESTIONS), _JSON_ONLY),
+    ),
+    _python1(
+        "http-stateless",
+        "http",
+        "--stateless",
+        cannot=dict.fromkeys(("subscribe", *_QUESTIONS), _NO_SESSION),
+    ),
     _python1("sse", "sse", transport="HTTP+SSE", version=OLDEST),
     _python1("websocket", "ws", transport="WebSocket"),
 )
@@ -198,9 +223,7 @@ def _everything(how: str, argument: str, path: str, **members: Any) -> Subject:
 
 _REFERENCE: Final = (
     _everything("stdio", "stdio", "", transport="stdio", version=LEGACY),
-    _everything(
-        "http", "streamableHttp", "/mcp", transport="Streamable HTTP", version=LEGACY
-    ),
+    _everything("http", "streamableHttp", "/mcp", transport="Streamable HTTP", version=LEGACY),
     _everything("sse", "sse", "/sse", transport="HTTP+SSE", version=OLDEST),
     Subject(
         name="typescript-filesystem",
@@ -271,7 +294,12 @@ _REFERENCE: Final = (
             fails=Call("git_status", {"repo_path": "nowhere"}),
         ),
         command=_program("mcp2", "mcp-server-git"),
-        files={"a.txt": "a", ".git/HEAD": "ref: refs/heads/trunk\n"},
+        files={
+            "a.txt": "a",
+            ".git/HEAD": "ref: refs/heads/trunk\n",
+            ".git/objects/kept": "",
+            ".git/refs/kept": "",
+        },
     ),
     Subject(
         name="python-time",
@@ -294,9 +322,11 @@ _REFERENCE: Final = (
         plan=Plan(
             call=Call("fetch", {"url": "{url}/a.txt", "raw": True}, "what stands there"),
             fails=Call("fetch", {"url": "{url}/nothing"}),
+            prompt=Prompt("fetch", {"url": "{url}/a.txt"}, "what stands there"),
         ),
         command=_program("fastmcp", "mcp-server-fetch", "--allow-private-ips"),
         files={"a.txt": "what stands there"},
+        beside=_pages,
     ),
 )
 
@@ -311,7 +341,7 @@ _FASTMCP: Final = Plan(
     lasts=Call("slow", {"seconds": 600, "steps": 6000}),
     resource=Resource("note://a", "the note a", "note://{name}"),
     prompt=Prompt("review", {"code": "x = 1"}, "review: x = 1"),
-    form=Call("greet", says="hello Ada"),
+    form=Call("greet_in_rounds", says="hello Ada"),
 )
 
 
@@ -336,9 +366,7 @@ _GO: Final = Plan(
     logs=Call("test_tool_with_logging", says="Tool with logging"),
     resource=Resource("test://template/a/data", "a", "test://template/{id}/data"),
     prompt=Prompt("test_prompt_with_arguments", {"arg1": "one", "arg2": "two"}, "one"),
-    completes=Completes(
-        prompt="test_prompt_with_arguments", argument="arg1", value="x", says=None
-    ),
+    completes=Completes(prompt="test_prompt_with_arguments", argument="arg1", value="x", says=None),
     changes=Changes("test://watched-resource"),
     form=Call("test_input_required_result_elicitation", says="Ada"),
     model=Call("test_input_required_result_sampling", says="the model says so"),
@@ -350,6 +378,11 @@ _GO_LEGACY: Final = evolve(
     model=Call("test_sampling", {"prompt": "say"}, "the model says so"),
     roots=None,
 )
+
+
+_MCP_GO: Final = evolve(_GO_LEGACY, changes=None)
+_NO_CHANGES: Final = "no resource of this program ever changes"
+_ONE_ERA: Final = "this program asks as until 2025-11-25, and its SDK refuses that since 2026-07-28"
 
 
 def _go(how: str, *args: str, **members: Any) -> Subject:
@@ -387,17 +420,16 @@ _OTHERS: Final = (
         command=lambda _: _script("fastmcp", "interop_fastmcp.py", "stdio"),
     ),
     _fastmcp("http", transport="Streamable HTTP"),
-    _fastmcp("sse", transport="HTTP+SSE", version=OLDEST),
-    _go("stdio", transport="stdio", command=_program("go-sdk", "everything-server")),
-    _go("http", "-stateless=false"),
-    _go("http-stateless"),
-    _go(
-        "http-legacy",
-        "-stateless=false",
-        version=LEGACY,
-        plan=_GO_LEGACY,
-        options={"protocol_version": LEGACY},
+    _fastmcp(
+        "sse",
+        transport="HTTP+SSE",
+        version=OLDEST,
+        plan=evolve(_FASTMCP, form=Call("greet", says="hello Ada")),
     ),
+    _go("stdio", transport="stdio", command=_program("go-sdk", "everything-server")),
+    _go("http"),
+    # With sessions it speaks the session era only.
+    _go("http-sessions", "-stateless=false", version=LEGACY, plan=_GO_LEGACY),
     Subject(
         name="go-sdk-sse",
         peer="go-sdk",
@@ -424,6 +456,7 @@ _OTHERS: Final = (
                 prompt="complex_prompt", argument="style", value="f", says="formal"
             ),
         ),
+        cannot={"subscribe": _NO_CHANGES},
         command=_program("mcp-go", "everything"),
     ),
     Subject(
@@ -432,12 +465,19 @@ _OTHERS: Final = (
         package="github.com/mark3labs/mcp-go/examples/conformance@",
         transport="Streamable HTTP",
         version=MODERN,
-        plan=evolve(
-            _GO_LEGACY,
-            logs=Call("test_tool_with_logging", says="Tool with logging"),
-            resource=Resource("test://template/a/data", "a", "test://template/{id}/data"),
-            changes=None,
-        ),
+        plan=_MCP_GO,
+        cannot={"subscribe": _NO_CHANGES, "form": _ONE_ERA, "model": _ONE_ERA},
+        serve=_on_port("/mcp", _mcp_go),
+    ),
+    Subject(
+        name="mcp-go-http-legacy",
+        peer="mcp-go",
+        package="github.com/mark3labs/mcp-go/examples/conformance@",
+        transport="Streamable HTTP",
+        version=LEGACY,
+        plan=_MCP_GO,
+        cannot={"subscribe": _NO_CHANGES},
+        options={"protocol_version": LEGACY},
         serve=_on_port("/mcp", _mcp_go),
     ),
 )

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     # A server that dies by itself must not be survived by us, who wait for our client's words.
     threading.Thread(target=lambda: os._exit(server.wait() & 0xFF), daemon=True).start()
     assert server.stdin is not None
-    with open(copy, "ab", buffering=0) as file:
+    with Path(copy).open("ab", buffering=0) as file:
         while data := os.read(0, 65536):
             file.write(data)
             try:

@@ -301,6 +301,7 @@ def test_a03_any_changed_byte_is_found_where_it_is() -> None:
 _texts = st.lists(st.text(max_size=5), min_size=3, max_size=12)
 
 
+@pytest.mark.security(29)
 @pytest.mark.row(50)
 @pytest.mark.law("A3")
 @given(_texts, st.data())
@@ -369,6 +370,7 @@ def _agree(log: SmallLog) -> None:
         assert fault is None
 
 
+@pytest.mark.security(29)
 @pytest.mark.law("A3")
 def test_a03_an_independent_verifier_agrees_on_a_real_log(tmp_path: Path) -> None:
     """The log is verifiable offline, by a short program that shares no code with the writer."""

@@ -95,6 +95,7 @@ def each_served(options: CacheOptions, steps: list[Step], check: Callable[..., N
         check(play, served, served.answer)
 
 
+@pytest.mark.security(11)
 @pytest.mark.law("C1")
 @pytest.mark.fault(30)
 @given(options=OPTIONS, steps=STEPS)

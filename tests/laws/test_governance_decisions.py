@@ -95,6 +95,7 @@ def _oracle(result: Any) -> bool:
     )
 
 
+@pytest.mark.security(1)
 @pytest.mark.law("Z1")
 @pytest.mark.fault(19, 24)
 @_LONG
@@ -142,6 +143,7 @@ def _body_oracle(status: int, body: bytes) -> bool:
     return isinstance(value, dict) and "result" in value and _oracle(value["result"])
 
 
+@pytest.mark.security(1)
 @pytest.mark.law("Z1")
 @_LONG
 @_MANY
@@ -151,6 +153,7 @@ def test_z01_bytes_from_opa_allow_iff_the_law_says_so(answer: tuple[int, bytes])
     assert read_answer(*answer).allow is _body_oracle(*answer)
 
 
+@pytest.mark.security(3)
 @pytest.mark.law("Z2")
 @pytest.mark.fault(15, 16)
 @given(arguments=objects(), kept=st.sets(st.sampled_from(["a", "b", "secret", "0"])))
@@ -219,6 +222,7 @@ def test_z03_removing_rights_never_allows_more(
     assert not less or allowed(*rights)
 
 
+@pytest.mark.security(2)
 @pytest.mark.law("Z4")
 @_LONG
 @settings(max_examples=_EXAMPLES * 4)

@@ -30,6 +30,7 @@ def times(steps: list[tuple[int, str]]) -> list[tuple[float, str]]:
     return found
 
 
+@pytest.mark.security(34)
 @pytest.mark.law("L1")
 @given(_options, _steps)
 def test_l01_no_interval_lets_more_through_than_burst_and_rate(
@@ -137,6 +138,7 @@ def test_l07_a_crowd_of_new_names_starves_only_itself(
     limiter.check_invariants()
 
 
+@pytest.mark.security(34)
 @pytest.mark.law("L8")
 @given(
     st.integers(1, 4),

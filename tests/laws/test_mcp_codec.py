@@ -103,6 +103,7 @@ def test_row_28_only_exact_ids_are_ids(value: Any) -> None:
             decode(data)
 
 
+@pytest.mark.security(26)
 @given(OBJECTS, TEXTS, JSON, JSON, st.sampled_from(["", " ", "\n"]), st.data())
 def test_row_27_a_key_that_stands_twice_is_refused_wherever_it_stands(
     members: dict[str, Any], key: str, first: Any, second: Any, space: str, data: Any
@@ -134,6 +135,7 @@ def test_row_27_no_room_for_a_second_member_goes_unseen(spare: int) -> None:
         decode(f'{{"jsonrpc":"2.0","id":0,"id":1,"result":{{}}{space}}}'.encode())
 
 
+@pytest.mark.security(22)
 @given(TEXTS)
 def test_header_values_come_back_and_cannot_end_a_line(value: str) -> None:
     """Any text becomes printable ASCII without a space at its ends, and comes back."""
@@ -177,6 +179,7 @@ def test_any_definition_is_a_tool_or_a_reason(definition: Any) -> None:
         assert parsed.reason
 
 
+@pytest.mark.security(14)
 @given(DEFINITIONS, DEFINITIONS)
 def test_row_62_fingerprints_are_equal_exactly_where_the_pinned_members_are(
     first: dict[str, Any], second: dict[str, Any]

@@ -299,6 +299,7 @@ def test_s08_any_program_has_one_connection_at_most(program: list[str]) -> None:
         assert len(open_since) <= 1
 
 
+@pytest.mark.security(33)
 @pytest.mark.law("S9")
 @pytest.mark.fault(36)
 @given(

@@ -39,6 +39,7 @@ def answered(rounds: Rounds, question: InputRequired) -> Again | End:
     return step
 
 
+@pytest.mark.security(13)
 @pytest.mark.law("M1")
 @given(METHODS, PARAMS, st.lists(QUESTIONS, min_size=1, max_size=10))
 def test_m01_the_state_of_the_last_question_comes_back_as_it_is(
@@ -106,6 +107,7 @@ def test_m04_exactly_what_was_asked_for_is_answered(
     assert ("inputResponses" in step.params) == bool(question.input_requests)
 
 
+@pytest.mark.security(13)
 @pytest.mark.law("M5")
 @given(METHODS, st.binary(min_size=8, max_size=30).map(bytes.hex), REQUESTS)
 def test_m05_the_state_is_shown_to_nobody(

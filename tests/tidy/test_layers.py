@@ -12,6 +12,7 @@ from tests.tidy.source import ROOT, package_files
 FILES = package_files()
 
 
+@pytest.mark.security(27)
 @pytest.mark.parametrize("path", FILES)
 def test_module_keeps_the_rules_of_its_room(path: str) -> None:
     assert layers.violations(path, FILES[path]) == []
@@ -30,6 +31,7 @@ def test_every_exception_is_still_needed() -> None:
     assert unused == []
 
 
+@pytest.mark.security(36)
 def test_base_dependencies_are_the_six_of_the_architecture() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = {line.split(">")[0] for line in project["dependencies"]}

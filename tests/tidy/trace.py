@@ -26,6 +26,8 @@ class Trace:
     path: str
     name: str
     line: int
+    #: The first paragraph of its docstring.
+    sentence: str = ""
 
     @property
     def nodeid(self) -> str:
@@ -65,8 +67,10 @@ def trace(mark: str, files: Mapping[str, str]) -> dict[Any, list[Trace]]:
         tree = ast.parse(text)
         whole = _of_module(tree, mark)
         for test, arguments in _tests(tree, mark, whole, ""):
+            said = (ast.get_docstring(test.node) or "").split("\n\n")[0]
+            name = f"{test.prefix}{test.node.name}"
+            one = Trace(path, name, test.node.lineno, " ".join(said.split()))
             for argument in dict.fromkeys(arguments):
-                one = Trace(path, f"{test.prefix}{test.node.name}", test.node.lineno)
                 found.setdefault(argument, []).append(one)
     return found
 
@@ -84,7 +88,7 @@ def _tests(
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             if node.name.startswith("test_"):
                 yield _Test(prefix, node), above + _arguments(node.decorator_list, mark)
-        elif isinstance(node, ast.ClassDef):
+        elif isinstance(node, ast.ClassDef) and node.name.startswith("Test"):
             inner = above + _arguments(node.decorator_list, mark)
             inside = list(_tests(node, mark, inner, f"{prefix}{node.name}::"))
             # Without tests of its own it inherits them, as those of a state machine do.

@@ -58,6 +58,19 @@ def test_every_error_carries_a_delivery_and_survives_copying(kind: type[GatewayE
         assert str(twin) == str(error)
 
 
+def test_what_is_added_to_a_twin_is_not_the_others() -> None:
+    error, cause = GatewayError("no"), OSError("gone")
+    error.__cause__ = cause
+    error.add_note("first")
+    twin = error.twin()
+    twin.request_id = "r"
+    twin.add_note("second")
+    assert twin.__cause__ is cause
+    assert twin.__traceback__ is None
+    assert error.request_id is None
+    assert (error.__notes__, twin.__notes__) == (["first"], ["first", "second"])
+
+
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_a_timeout_is_also_pythons_timeout(kind: type[GatewayError]) -> None:
     assert issubclass(kind, TimeoutError) is kind.__name__.endswith(("Timeout",))

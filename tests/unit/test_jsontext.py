@@ -116,6 +116,7 @@ def test_both_decoders_refuse_with_the_one_error(text: bytes, words: str) -> Non
             decoder(text)
 
 
+@pytest.mark.security(26)
 def test_only_the_strict_decoder_minds_a_key_that_stands_twice() -> None:
     assert decode(b'{"a":1,"a":2}') == {"a": 2}
     with pytest.raises(JSONError, match="key 'a' stands twice"):
@@ -159,6 +160,7 @@ def test_a_lone_surrogate_has_no_canonical_form() -> None:
         canonical(["\ud800"])
 
 
+@pytest.mark.security(25)
 def test_depth_and_size_are_bounded_exactly() -> None:
     deep: object = 0
     for _ in range(DEPTH_MAX):

@@ -29,7 +29,7 @@ class _Flight:
 class Flights:
     """Flies in the task group that it is given.
 
-    :param limit_s: for one flight.
+    :param limit_s: for one flight, seconds.
     """
 
     limit_s: float
@@ -52,7 +52,7 @@ class Flights:
             self.group.start_soon(self._fly, flight, work)
         await flight.done.wait()
         if flight.error is not None:
-            raise _copy(flight.error)
+            raise flight.error.twin()
 
     @property
     def busy(self) -> bool:
@@ -68,6 +68,8 @@ class Flights:
             flight.error = None
         except GatewayError as exc:
             flight.error = exc
+        except TimeoutError:
+            flight.error = failed(f"there was no token within {self.limit_s:g} s")
         except TokenRefused as exc:
             flight.error = failed(str(exc))
         except Exception as exc:  # noqa: BLE001 - a callback's or a store's; its text may be secret
@@ -76,12 +78,3 @@ class Flights:
         finally:
             self._flight = None
             flight.done.set()
-
-
-def _copy(error: GatewayError) -> GatewayError:
-    """One error for each who waited: what their tasks add to it is not the others'."""
-    copied = type(error).__new__(type(error), *error.args)
-    copied.args = error.args
-    copied.__dict__.update(error.__dict__)
-    copied.__cause__ = error.__cause__
-    return copied

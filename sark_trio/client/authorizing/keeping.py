@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
 import anyio
 from attrs import evolve
@@ -13,6 +13,9 @@ from sark_trio.client.authorizing.keys import Proofs, SigningKey
 from sark_trio.client.authorizing.options import Auth, OAuth, OAuthClient
 
 __all__ = ["Keeper"]
+
+#: For a store to keep one text. Closing waits for it, and must end.
+SAVE_S: Final = 5.0
 
 
 @final
@@ -56,7 +59,10 @@ class Keeper:
         return tokens is not None and tokens != before and tokens.is_fresh(now_wall)
 
     async def keep(self, issuer: str, grant: Grant) -> None:
-        """*grant* is what holds now, from *issuer*."""
+        """*grant* is what holds now, from *issuer*.
+
+        :raises AuthenticationRequired: the store takes too long; what is in memory holds.
+        """
         client, options = grant.client, self._options
         if (
             client is not None
@@ -67,8 +73,11 @@ class Keeper:
         bound = self.record.bound or issuer
         self.record = evolve(self.record.using(issuer, grant), bound=bound)
         # Cancelled in between, what is in memory would be lost with it: a rotated token is gone.
-        with anyio.CancelScope(shield=True):
-            await options.store.save(self.name, record_text(self.record))
+        try:
+            with anyio.fail_after(SAVE_S, shield=True):
+                await options.store.save(self.name, record_text(self.record))
+        except TimeoutError:
+            raise failed(f"the store did not keep the tokens within {SAVE_S:g} s") from None
 
     async def clear(self) -> None:
         """Forget everything."""

@@ -24,6 +24,8 @@ _HEAD_BYTES_MAX: Final = 64 * 1024
 _HEAD_S: Final = 10.0
 #: Browsers connect ahead and ask for icons; whatever else connects must not use us up.
 _CONNECTIONS_MAX: Final = 16
+#: For closing the socket, which does not wait for anybody.
+_CLOSE_S: Final = 1.0
 _PAGE: Final = (
     "<!doctype html><meta charset=utf-8><title>sark</title><p>{}</p>"
     "<p>You may close this window.</p>"
@@ -147,7 +149,7 @@ class _Loopback:
 
     async def aclose(self) -> None:
         """Close the socket."""
-        with anyio.CancelScope(shield=True):
+        with anyio.move_on_after(_CLOSE_S, shield=True):
             await self._listener.aclose()
 
     async def _handle(self, stream: ByteStream) -> None:

@@ -17,6 +17,7 @@ from sark_trio.client.relay import Relay
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import InvalidArguments
 from sark_trio.governance.principal import Principal
+from sark_trio.mcp.headers import ParamHeader
 from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.rounds import ASKING_METHODS
 
@@ -35,6 +36,21 @@ class Forwarding(OfferChapter):
 
     #: Calls that wait for a client to come again.
     _held: HeldCalls
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The names of the servers that are configured here."""
+        return tuple(self._engine.upstreams)
+
+    async def mirrored(self, server_name: str, tool_name: str) -> tuple[ParamHeader, ...]:
+        """The arguments that a tool wants in headers, too (2026-07-28, "Custom Headers").
+
+        :raises UnknownTool: the server has no such tool.
+        :raises GatewayError: the server could not be asked.
+        """
+        self._engine.open_tasks()
+        upstream = await self._engine.find(server_name)
+        return (await upstream.catalogue.tool(tool_name)).param_headers
 
     async def agreed(self, server_name: str) -> Agreed:
         """What was agreed with a server; connects to it where that has not happened yet.

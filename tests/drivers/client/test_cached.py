@@ -123,6 +123,7 @@ async def bench(
 # -- whose answer it is ---------------------------------------------------------------------------
 
 
+@pytest.mark.security(11)
 @pytest.mark.law("C1")
 @pytest.mark.anyio
 async def test_c01_no_answer_crosses_partitions() -> None:
@@ -153,6 +154,7 @@ async def test_c01_no_answer_crosses_partitions() -> None:
         assert "aaaa" not in keys
 
 
+@pytest.mark.security(28)
 @pytest.mark.law("C1")
 @pytest.mark.anyio
 @pytest.mark.parametrize("believed", [False, True])
@@ -168,6 +170,7 @@ async def test_c01_a_public_answer_is_shared_only_if_the_operator_says_so(believ
         assert (await made.read(source, BOB, uri="private")).value != private.value
 
 
+@pytest.mark.security(7)
 @pytest.mark.anyio
 async def test_a_credential_of_ours_is_part_of_the_key_and_not_readable() -> None:
     keys = []

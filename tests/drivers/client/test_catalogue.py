@@ -40,6 +40,7 @@ async def test_a_list_is_kept_for_five_minutes_if_the_server_does_not_say(
             assert server.lists == lists
 
 
+@pytest.mark.security(33)
 @pytest.mark.parametrize(
     ("ttl_ms", "kept_s"), [(1000, 1.0), (0, 0.0), (-5, 0.0), ("60000", 0.0), (10**15, 86_400.0)]
 )
@@ -181,6 +182,7 @@ async def test_a_storm_of_changes_is_one_fetch_at_a_time(autojump_clock: MockClo
     assert server.lists <= 7
 
 
+@pytest.mark.security(25)
 async def test_a_list_is_bounded_in_bytes(autojump_clock: MockClock) -> None:
     async def page(incoming: Incoming) -> Any:
         incoming.receive()

@@ -304,6 +304,7 @@ async def test_a_start_that_fails_leaves_no_server():
         assert (await client.connect_local_server(PLAIN, server_id="broken")).is_running
 
 
+@pytest.mark.security(18)
 async def test_the_log_tells_which_programs_were_started_and_not_their_arguments():
     disk = MemoryDisk()
     async with started(disk=disk, command=[*SCRIPTED, "--stderr", "canary"]) as (_, server):

@@ -55,6 +55,7 @@ class Only:
 # -- the kill switch ------------------------------------------------------------------------------
 
 
+@pytest.mark.security(37)
 @pytest.mark.parametrize(
     ("scope", "stopped"),
     [
@@ -130,6 +131,7 @@ async def test_a_block_stops_the_next_attempt_of_a_running_call(autojump_clock: 
     assert (outcome["outcome"], outcome["delivery"]) == ("denied", "unknown")
 
 
+@pytest.mark.security(37)
 async def test_a_block_counts_also_while_the_intent_is_being_written(
     autojump_clock: MockClock,
 ) -> None:
@@ -181,6 +183,7 @@ async def test_a_policy_is_replaced_between_two_calls(autojump_clock: MockClock)
     assert events[1]["before"] == revision
 
 
+@pytest.mark.security(38)
 @pytest.mark.fault(50)
 async def test_a_policy_that_is_wrong_changes_nothing(autojump_clock: MockClock) -> None:
     """Reload is atomic: the old one or the new one, and which of them is on record."""

@@ -13,7 +13,7 @@ import pytest
 
 from sark_trio import GatewayClient, Memory, Pins, ToolChanged
 from sark_trio.client import catalogue
-from sark_trio.errors import ConfigError, ProtocolError, UnknownTool, UsageError
+from sark_trio.errors import ConfigError, UnknownTool, UsageError
 from sark_trio.stores.pins import PinFile
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import Desk, audited, check_log, desk, open_client, tool
@@ -193,13 +193,6 @@ async def test_a_file_that_cannot_be_used_lets_no_tool_be_used(pins: Path) -> No
         with pytest.raises(ConfigError, match="no book of pins"):
             await client.pinned_tools()
     assert desk_.arrived == []
-
-
-async def test_a_tool_that_no_hash_can_hold_is_refused(pins: Path) -> None:
-    desk_ = desk(tools=[tool("echo", description="\ud800")])
-    async with opened(desk_, pins) as client:
-        with pytest.raises(ProtocolError):
-            await client.list_tools("desk")
 
 
 async def test_what_was_decided_elsewhere_is_recorded_by_the_next_client(pins: Path) -> None:

@@ -129,6 +129,7 @@ async def test_an_application_has_its_own_ways(uri: str) -> None:
     await waiting.aclose()
 
 
+@pytest.mark.security(10)
 @pytest.mark.parametrize("uri", ["http://app.example/cb", "javascript:1", "", "file:/x"])
 async def test_redirects_that_would_leak_the_code(uri: str) -> None:
     async def go(url: str) -> str:

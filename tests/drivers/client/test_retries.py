@@ -113,6 +113,7 @@ async def test_a_reading_tool_of_a_trusted_server_is_called_again(
     assert len(server.times) == 3
 
 
+@pytest.mark.security(16)
 @pytest.mark.parametrize(
     ("trusted", "rule", "asked", "attempts"),
     [
@@ -176,6 +177,7 @@ async def test_retry_after_is_heeded_and_never_early(autojump_clock: MockClock) 
     assert 7.0 <= second - first <= 8.0
 
 
+@pytest.mark.security(33)
 @pytest.mark.row(16)
 async def test_who_asks_for_more_than_the_deadline_is_told_to_the_caller_at_once(
     autojump_clock: MockClock,

@@ -329,6 +329,7 @@ async def test_names_that_models_make_up_are_one_name(autojump_clock: MockClock)
     ]
 
 
+@pytest.mark.security(7)
 async def test_no_secret_is_in_any_event(autojump_clock: MockClock) -> None:
     """Arguments, results, errors, reasons of the policy, progress: none of it is told."""
 

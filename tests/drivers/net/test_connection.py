@@ -113,6 +113,7 @@ async def test_a_response_that_ends_the_connection_is_read_and_the_connection_is
         assert not connection.reusable
 
 
+@pytest.mark.security(21)
 @pytest.mark.row(11, 13)
 @pytest.mark.parametrize(
     "answer",
@@ -313,6 +314,7 @@ async def test_slow_headers_are_bounded_by_the_exchange() -> None:
             await connection.send(POST)
 
 
+@pytest.mark.security(23)
 @pytest.mark.row(12)
 @pytest.mark.parametrize("extra", [b"HTTP/1.1 200 OK\r\n", b"\r\n", b"x"])
 async def test_bytes_after_a_response_end_the_connection(extra: bytes) -> None:
@@ -366,6 +368,7 @@ async def test_a_short_rest_is_drained_and_a_long_or_slow_one_is_not() -> None:
         assert not await connection.drain()
 
 
+@pytest.mark.security(21)
 @pytest.mark.parametrize(
     "request_",
     [

@@ -173,6 +173,7 @@ async def test_a_connection_that_died_while_idle_is_not_given_out() -> None:
         assert server.connections == 2
 
 
+@pytest.mark.security(23)
 @pytest.mark.row(12)
 async def test_a_server_that_speaks_unasked_is_not_asked() -> None:
     leased = anyio.Event()

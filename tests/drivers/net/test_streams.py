@@ -85,6 +85,7 @@ async def test_a_tls_connection_is_verified_and_carries_an_exchange(
         assert stream.is_stale()
 
 
+@pytest.mark.security(24)
 @pytest.mark.row(3)
 @pytest.mark.parametrize("case", ["authority", "host", "pin", "plain"])
 async def test_a_peer_that_is_not_who_it_should_be_is_refused_and_no_socket_is_left(
@@ -122,6 +123,7 @@ async def test_a_peer_that_is_not_who_it_should_be_is_refused_and_no_socket_is_l
         assert "\n" not in caught.value.message
 
 
+@pytest.mark.security(24)
 async def test_the_right_pin_is_accepted(authority: trustme.CA) -> None:
     certificate = authority.issue_cert("127.0.0.1")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -133,6 +135,7 @@ async def test_the_right_pin_is_accepted(authority: trustme.CA) -> None:
         await closed(await connect(parse_url(server.url).origin, tls))
 
 
+@pytest.mark.security(24)
 @pytest.mark.row(3)
 async def test_tls_1_1_is_refused(authority: trustme.CA, trusting: TLSOptions) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -254,6 +257,7 @@ async def race_and_close(addresses: list[Address]) -> None:
         sock.close()
 
 
+@pytest.mark.security(8)
 @pytest.mark.row(1)
 async def test_a_thousand_addresses_are_cut_to_sixteen_and_each_was_checked(
     monkeypatch: pytest.MonkeyPatch,
@@ -273,6 +277,7 @@ async def test_a_thousand_addresses_are_cut_to_sixteen_and_each_was_checked(
     assert [each.ip.version for each in found[:4]] == [4, 6, 4, 6]
 
 
+@pytest.mark.security(8)
 @pytest.mark.row(63)
 async def test_an_address_that_the_check_refuses_is_never_connected_to() -> None:
     async with serve(modern()) as server:

@@ -50,7 +50,7 @@ JUNK = {
 @pytest.mark.row(26, 27, 28)
 @pytest.mark.parametrize("kind", STREAMED)
 async def test_what_is_no_message_costs_only_itself(kind: str) -> None:
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         for number, (name, data) in enumerate(JUNK.items()):
             if kind == "websocket" and not _is_text(data):
                 continue  # RFC 6455, 8.1: such a frame ends the connection; row 44 has it
@@ -112,7 +112,7 @@ STRANGE_IDS = {"never asked": b"999", "negative": b"-1", "text": b'"@ID"', "zero
 @pytest.mark.parametrize("kind", STREAMED)
 async def test_an_answer_to_somebody_else_is_never_handed_out(kind: str) -> None:
     stolen = b'{"content":[{"type":"text","text":"stolen"}]}'
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         for number, ident in enumerate(STRANGE_IDS.values()):
             answer = result(stolen, ident)
             found = await client.invoke_tool("desk", "echo", do(answer, n=number))
@@ -153,7 +153,7 @@ async def test_the_first_of_two_answers_is_the_answer(kind: str) -> None:
 @pytest.mark.parametrize("kind", STREAMED)
 async def test_what_a_server_asks_or_answers_unasked_is_counted(kind: str) -> None:
     asked = b'{"jsonrpc":"2.0","id":"s-@N","method":"sampling/createMessage","params":{}}'
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         found = await client.invoke_tool("desk", "echo", do((asked, 20)))
         assert found.text == "7"
         assert wire(client).details["server_requests"] == 20
@@ -174,7 +174,7 @@ def progress(token: bytes = b"@TOKEN") -> bytes:
 @pytest.mark.parametrize("kind", STREAMED)
 async def test_a_flood_of_progress_is_told_in_order_and_is_nobody_elses(kind: str) -> None:
     heard: list[float] = []
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         flood = do((progress(b'"strange"'), 50), (progress(), 2_000))
         found = await client.invoke_tool(
             "desk", "echo", flood, on_progress=lambda one: heard.append(one.progress)
@@ -191,7 +191,7 @@ async def test_a_flood_of_progress_is_told_in_order_and_is_nobody_elses(kind: st
 @pytest.mark.row(32)
 @pytest.mark.parametrize("kind", STREAMED)
 async def test_progress_does_not_move_the_deadline(kind: str) -> None:
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         await client.list_tools("desk")
         endless = do((progress(), 3_000), end="hang")
         with pytest.raises(CallTimeout):
@@ -206,7 +206,7 @@ async def test_a_listener_that_raises_is_its_own_affair(kind: str) -> None:
     def listener(_: Any) -> None:
         raise RuntimeError("a bug of the listener's")
 
-    async with cell(kind) as (server, client):
+    async with cell(kind) as (_server, client):
         told = do((progress(), 3))
         found = await client.invoke_tool("desk", "echo", told, on_progress=listener)
         assert found.text == "7"

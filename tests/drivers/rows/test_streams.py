@@ -59,7 +59,9 @@ async def test_a_server_that_primes_and_ends_is_gone_on_with_five_times(
     numbers = iter(range(1_000))
 
     async def handle(peer: Peer, received: Received) -> None:
-        await peer.send(SSE_HEAD + chunk(b"id: %d\nretry: 100\ndata:\n\n" % next(numbers)) + SSE_END)
+        await peer.send(
+            SSE_HEAD + chunk(b"id: %d\nretry: 100\ndata:\n\n" % next(numbers)) + SSE_END
+        )
 
     async with virtual(handle, era="legacy") as world:
         with pytest.raises(OutcomeUnknown):

@@ -12,6 +12,7 @@ import anyio
 import uvicorn
 from fastmcp import Context, FastMCP
 from fastmcp.exceptions import ToolError
+from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
 from pydantic import BaseModel
 
 server = FastMCP("interop-fastmcp", version="1.0")
@@ -51,9 +52,20 @@ async def shout(text: str, ctx: Context) -> str:
 
 @server.tool
 async def greet(ctx: Context) -> str:
-    """Ask for a name and greet it."""
+    """Ask for a name and greet it, as until 2025-11-25."""
     answer = await ctx.elicit("Who are you?", Name)
     return f"hello {answer.data.name}" if answer.action == "accept" else answer.action
+
+
+@server.tool
+async def greet_in_rounds(ctx: Context) -> str | InputRequiredResult:
+    """Ask for a name and greet it, as since 2026-07-28."""
+    if ctx.input_responses is None:
+        form = ElicitRequestFormParams(
+            message="Who are you?", requested_schema=Name.model_json_schema()
+        )
+        return InputRequiredResult(input_requests={"name": ElicitRequest(params=form)})
+    return f"hello {ctx.input_responses['name'].content['name']}"
 
 
 @server.resource("text://hello")

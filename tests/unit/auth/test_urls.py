@@ -70,6 +70,7 @@ def test_loopback(url: str, here: bool) -> None:
     assert is_loopback(url) is here
 
 
+@pytest.mark.security(10)
 @pytest.mark.parametrize(
     ("url", "loopback", "reason"),
     [
@@ -85,6 +86,7 @@ def test_the_gate(url: str, loopback: bool, reason: str | None) -> None:
     assert refusal(url, loopback=loopback) == reason
 
 
+@pytest.mark.security(5)
 @pytest.mark.parametrize(
     ("url", "name"),
     [

@@ -94,6 +94,7 @@ def test_columns_line_up_and_leave_no_blanks(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "A     LONGER  C\nlong  b       c\\x07\nx     y\n"
 
 
+@pytest.mark.security(31)
 @pytest.mark.parametrize("code", [0x00, 0x07, 0x1B, 0x7F, 0x9B, 0x200B, 0x202E, 0x2066])
 def test_what_a_terminal_obeys_is_shown_instead(code: int) -> None:
     shown = visible(f"a{chr(code)}b")

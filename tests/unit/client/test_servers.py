@@ -23,6 +23,7 @@ def test_a_server_is_given_as_the_ecosystem_gives_it() -> None:
     assert as_server(given) is given
 
 
+@pytest.mark.security(18)
 @pytest.mark.parametrize("value", ["mcp-server-git", "ftp://x", "", "HTTP//x"])
 def test_a_string_that_is_no_url_is_not_taken_for_a_command(value: str) -> None:
     with pytest.raises(ConfigError, match="give a command as a list") as caught:
@@ -53,6 +54,7 @@ def test_a_command_is_a_program_and_arguments(command: list[str]) -> None:
         Stdio(command)
 
 
+@pytest.mark.security(7)
 def test_secrets_are_in_no_repr_and_no_address() -> None:
     server = Http("https://x/mcp?key=hunter2", headers={"Authorization": "hunter2"})
     assert server.address == "https://x/mcp"

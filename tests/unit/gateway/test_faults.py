@@ -20,7 +20,7 @@ from sark_trio.errors import (
     RemoteError,
 )
 from sark_trio.gateway.faults import Refused, fault_of
-from sark_trio.gateway.methods import RpcRefused
+from sark_trio.gateway.refusals import RpcRefused
 
 NEEDED: dict[str, dict[str, Any]] = {"RemoteError": {"code": 1}, "HTTPStatusError": {"status": 500}}
 KINDS = [

@@ -64,6 +64,7 @@ def test_limits_must_be_positive(options: dict[str, int]) -> None:
         create_app(client, **options)
 
 
+@pytest.mark.security(35)
 @pytest.mark.fault(48)
 @pytest.mark.anyio
 async def test_keys_are_not_kept_and_not_shown() -> None:

@@ -164,6 +164,7 @@ def test_not_a_number_counts_as_nothing() -> None:
     assert outcome_fields(outcome)["duration_us"] == 0
 
 
+@pytest.mark.security(31)
 @given(json_values)
 def test_encoding_is_total_bounded_and_one_line(args: object) -> None:
     data = _encode(call_fields("intent", _call(args=args)))
@@ -180,6 +181,7 @@ def test_a_record_is_the_canonical_form_of_what_it_says(args: object) -> None:
     assert canonical(json.loads(data)) == data
 
 
+@pytest.mark.security(31)
 @given(st.text(), st.text(), st.text())
 @pytest.mark.fault(49)
 def test_no_text_is_obeyed_by_who_reads_it(tool: str, principal: str, argument: str) -> None:
@@ -254,6 +256,7 @@ def test_long_names_are_cut() -> None:
     assert record["tool"] == "t" * 255 + "…"
 
 
+@pytest.mark.security(30)
 def test_references_are_keyed_and_comparable() -> None:
     assert hmac_ref(KEY, "1234") == hmac_ref(KEY, b"1234")
     assert hmac_ref(KEY, "1234") != hmac_ref(b"j" * 32, "1234")

@@ -32,6 +32,7 @@ def test_plain_arguments_pass(arguments: dict[str, Any]) -> None:
     check_arguments(arguments)
 
 
+@pytest.mark.security(26)
 @pytest.mark.parametrize(
     ("arguments", "where", "what"),
     [

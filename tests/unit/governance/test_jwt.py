@@ -98,6 +98,7 @@ def test_a_good_token_is_a_principal(key: Any, algorithm: str) -> None:
     assert other.credential_hash != who.credential_hash
 
 
+@pytest.mark.security(5)
 def test_none_and_unlisted_algorithms_are_refused() -> None:
     for algorithm in ("none", "None", "NONE", "", None, 7):
         forged = f"{_part({'alg': algorithm})}.{_part(claims())}."
@@ -108,6 +109,7 @@ def test_none_and_unlisted_algorithms_are_refused() -> None:
             verifier(algorithms=algorithms)
 
 
+@pytest.mark.security(5)
 def test_a_public_key_is_no_secret() -> None:
     """Key confusion: an HMAC over the public key's text, with both algorithms allowed."""
     check = verifier(public(RSA), algorithms=["RS256", "HS256"])
@@ -166,6 +168,7 @@ def test_every_changed_character_of_a_signature_is_noticed() -> None:
         assert reason(verifier(), forged) == "token_invalid"
 
 
+@pytest.mark.security(5)
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -191,6 +194,7 @@ def test_claims_are_checked(changes: dict[str, Any], expected: str) -> None:
     assert reason(verifier(), token(body=claims(**changes))) == expected
 
 
+@pytest.mark.security(5)
 def test_the_leeway_is_exact() -> None:
     check = verifier(leeway_s=10)
     text = token(body=claims(exp=NOW, nbf=NOW - 60))

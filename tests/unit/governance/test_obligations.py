@@ -61,6 +61,7 @@ def test_parameters_are_stripped() -> None:
     assert filtered.removed == ("/a/x/secret",)
 
 
+@pytest.mark.security(17)
 def test_results_are_redacted_first_and_measured_last() -> None:
     obligations = parse_obligations([LIMIT, STRIP, REDACT])
     result = {"structuredContent": {"ssn": "x" * 200}}

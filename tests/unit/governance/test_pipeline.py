@@ -79,6 +79,7 @@ def test_a_policy_that_widens_has_not_decided(wanted: dict[str, Any]) -> None:
     assert verdict.fault is not None
 
 
+@pytest.mark.security(1)
 @pytest.mark.parametrize("answer", [RuntimeError("secret"), TimeoutError(), True, None, "yes"])
 def test_whatever_else_an_engine_does_is_a_no(answer: Any) -> None:
     governor = Governor(policy=Answers(answer, revision="r"))
@@ -292,6 +293,7 @@ def test_a_kept_decision_shares_nothing_that_can_change() -> None:
     assert decide(governor, arguments={"rows": [1, 2]}).arguments == {"rows": [1]}
 
 
+@pytest.mark.security(38)
 def test_replacing_the_policy_is_atomic() -> None:
     governor = Governor(policy=load("gateway.rego"))
     assert decide(governor).allow

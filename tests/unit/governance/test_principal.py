@@ -25,6 +25,7 @@ def test_repr_shows_id_and_kind_only() -> None:
     assert repr(who) == "Principal(id='alice', kind='user')"
 
 
+@pytest.mark.security(4)
 @pytest.mark.fault(14)
 def test_a_principal_has_no_place_for_a_token() -> None:
     assert not [field.name for field in attrs.fields(Principal) if "token" in field.name]

@@ -38,6 +38,7 @@ def test_a_query_about_no_tool() -> None:
     assert Question.of(asked).encoded == jsontext.canonical(found)
 
 
+@pytest.mark.security(11)
 @pytest.mark.fault(15)
 @pytest.mark.parametrize(
     "other",

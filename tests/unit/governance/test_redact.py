@@ -157,6 +157,7 @@ CANARIES = {
 }
 
 
+@pytest.mark.security(7)
 @given(
     kind=st.sampled_from(sorted(CANARIES)),
     before=small_json(),

@@ -92,6 +92,7 @@ def test_the_table_has_a_cell_for_everything() -> None:
     assert RETRY_TABLE[Situation.UNKNOWN][Safety.UNSAFE] == "never"
 
 
+@pytest.mark.security(16)
 @pytest.mark.parametrize(
     ("hints", "trusted", "override", "safety"),
     [

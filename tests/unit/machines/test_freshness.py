@@ -148,6 +148,7 @@ def test_who_finds_the_waiting_room_full_is_still_served_what_is_fresh() -> None
     assert cache.statistics().refused == 1
 
 
+@pytest.mark.security(28)
 def test_what_is_public_is_shared_if_both_sides_say_so() -> None:
     cache = ResponseCache[str]()
     fill(cache, 0.0, "mine")

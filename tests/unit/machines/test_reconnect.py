@@ -23,6 +23,7 @@ from sark_trio.machines.reconnect import (
     Stop,
     Wait,
 )
+from sark_trio.machines.streams import SEEN_MAX
 
 
 def connected(options: ReconnectOptions | None = None, now: float = 0.0) -> Reconnector:
@@ -324,3 +325,24 @@ def test_where_it_goes_on_is_no_event_that_came() -> None:
     stream = Reconnector(last_event_id="41")
     again(stream, 0.0)
     read(stream, 0.0, "41")
+
+
+def test_what_was_there_before_it_began_is_not_new() -> None:
+    stream = Reconnector(last_event_id="b", seen=["a", "", "b", "b"])
+    assert again(stream, 0.0) == "b"
+    assert stream.on_event(0.0, "a") == Duplicate("a")
+    for _ in range(2):
+        assert stream.on_event(0.0, "b") == Duplicate("b")
+    # A third one in a row with that id is one that was not there.
+    assert stream.on_event(0.0, "b") == Deliver("b")
+    assert stream.on_handed_over(0.0, "b") is None
+    assert stream.on_event(0.0, "c") == Deliver("c")
+
+
+def test_of_what_was_there_before_the_latest_ids_are_remembered() -> None:
+    stream = Reconnector(last_event_id="x", seen=[str(n) for n in range(SEEN_MAX + 1)])
+    stream.check_invariants()
+    again(stream, 0.0)
+    assert stream.on_event(0.0, "0") == Deliver("0")
+    assert stream.on_handed_over(0.0, "0") is None
+    assert stream.on_event(0.0, str(SEEN_MAX)) == Duplicate(str(SEEN_MAX))

@@ -123,6 +123,7 @@ def test_legacy_headers_follow_what_was_agreed() -> None:
     )
 
 
+@pytest.mark.security(12)
 @pytest.mark.parametrize("value", ["", "a b", "a\r\nb", "é", "\x7f", "a\n", "\0"])
 def test_a_session_id_is_visible_ascii(value: str) -> None:
     with pytest.raises(ProtocolError) as caught:
@@ -132,6 +133,7 @@ def test_a_session_id_is_visible_ascii(value: str) -> None:
         legacy_headers("2025-11-25", value)
 
 
+@pytest.mark.security(12)
 def test_a_session_id_is_bounded() -> None:
     longest = "~" * SESSION_ID_CHARS_MAX
     assert check_session_id(longest) == longest

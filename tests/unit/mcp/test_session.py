@@ -147,6 +147,7 @@ def test_closing_without_a_session_returns_nothing() -> None:
     assert machine.on_close() is None
 
 
+@pytest.mark.security(12)
 def test_the_state_is_one_line_without_secrets() -> None:
     machine = ready("very-secret")
     assert repr(machine) == "<SessionLifecycle ready generation 1>"

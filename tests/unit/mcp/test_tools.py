@@ -95,6 +95,7 @@ def test_visible_names_are_taken_exactly(name: str) -> None:
     assert tool(name=name).name == name
 
 
+@pytest.mark.security(15)
 @pytest.mark.parametrize(
     "name",
     [
@@ -185,6 +186,7 @@ def test_one_bad_definition_does_not_cost_the_others() -> None:
     assert [each.name for each in listed.rejected] == ["?", "bad"]
 
 
+@pytest.mark.security(15)
 @pytest.mark.parametrize(
     "names", [("get", "get"), ("file", "\ufb01le"), ("A1", "A\u00b9"), ("é", "e\u0301")]
 )
@@ -195,6 +197,7 @@ def test_names_that_look_alike_shadow_each_other(names: tuple[str, str]) -> None
     assert dict(listed.tools) == {"other": tool(name="other")}
 
 
+@pytest.mark.security(15)
 def test_names_are_case_sensitive() -> None:
     assert list(parse_tools([raw(), raw(name="GET")]).tools) == ["get", "GET"]
 
@@ -207,6 +210,7 @@ BASE = {
 }
 
 
+@pytest.mark.security(14)
 @pytest.mark.parametrize(
     "change",
     [
@@ -231,6 +235,7 @@ def test_what_is_not_pinned_does_not_change_the_fingerprint() -> None:
     assert fingerprint(tool()) == fingerprint(tool(title=None))
 
 
+@pytest.mark.security(14)
 def test_a_fingerprint_can_be_computed_by_others() -> None:
     # Users keep them: a change of this value asks all of them to approve every tool again.
     canonical = (

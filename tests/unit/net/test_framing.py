@@ -33,6 +33,7 @@ def test_a_request_is_written_as_the_standard_has_it() -> None:
     assert b"Content-Length: 2\r\n" in request_head(Request(b"PUT", b"/", headers, b"ab"))
 
 
+@pytest.mark.security(21)
 @given(st.binary(max_size=20), st.binary(max_size=20), st.binary(max_size=20))
 def test_no_part_of_a_request_makes_a_line_of_its_own(
     target: bytes, name: bytes, value: bytes
@@ -84,6 +85,7 @@ def test_a_head_is_bounded_also_when_it_comes_in_one_read() -> None:
         assert caught.value.limit_bytes == HEAD_BYTES_MAX
 
 
+@pytest.mark.security(21)
 def test_framing_that_two_readers_see_differently_is_refused() -> None:
     both = [(b"content-length", b"1"), (b"transfer-encoding", b"chunked")]
     for version, headers in ((b"1.1", both), (b"1.0", both[1:])):

@@ -20,6 +20,7 @@ from sark_trio.net.options import Timeouts
 from sark_trio.net.tls import TLSOptions
 
 
+@pytest.mark.security(25)
 @pytest.mark.parametrize("name", ["connect_s", "pool_s", "write_s", "read_s", "exchange_s"])
 @pytest.mark.parametrize("value", [0, -1, math.inf, math.nan])
 def test_no_timeout_is_none_or_for_ever(name: str, value: float) -> None:
@@ -27,6 +28,7 @@ def test_no_timeout_is_none_or_for_ever(name: str, value: float) -> None:
         Timeouts(**{name: value})
 
 
+@pytest.mark.security(8)
 @pytest.mark.parametrize(
     "text",
     [
@@ -64,6 +66,7 @@ def test_public_addresses_pass(text: str) -> None:
     public_only(ipaddress.ip_address(text))
 
 
+@pytest.mark.security(24)
 def test_equal_options_share_one_context_which_always_verifies(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -109,6 +109,7 @@ def test_redirects_stay_within_the_origin(location: str, target: str) -> None:
     assert redirect_target(base, location) == ServerURL(base.origin, target)
 
 
+@pytest.mark.security(6)
 @pytest.mark.parametrize(
     "location",
     [

@@ -129,6 +129,38 @@ def test_a_lock_that_is_not_let_go_is_not_waited_for_for_ever(
         os.close(lock)
 
 
+def test_a_lock_that_is_a_link_is_not_taken(file: PinFile) -> None:
+    change(file, echo=definition())
+    lock = file.path.with_name("pins.json.lock")
+    lock.unlink()
+    lock.symlink_to("/dev/null")
+    with pytest.raises(ConfigError, match="pins cannot be kept here"):
+        change(file, echo=definition(text="other"))
+
+
+def test_what_somebody_else_did_meanwhile_is_not_done_again(file: PinFile) -> None:
+    change(file, echo=definition())
+    looks: list[PinBook] = []
+
+    def once(book: PinBook) -> tuple[PinBook, int]:
+        looks.append(book)
+        return (book.recorded() if len(looks) == 1 else book), len(looks)
+
+    before = file.path.stat()
+    assert file.change(once) == 2
+    assert file.path.stat() == before
+
+
+def test_an_interrupt_leaves_nothing_behind(file: PinFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        change(file, echo=definition())
+    assert [path.name for path in file.path.parent.iterdir()] == ["pins.json.lock"]
+
+
 def test_no_change_is_lost_where_many_write(file: PinFile) -> None:
     def write(number: int) -> None:
         for count in range(5):

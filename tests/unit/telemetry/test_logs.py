@@ -98,6 +98,7 @@ def test_another_logger_may_be_told() -> None:
     assert [record.name for record in handler.records] == ["mine"]
 
 
+@pytest.mark.security(31)
 @pytest.mark.parametrize(
     ("problem", "said"),
     [

@@ -1,0 +1,157 @@
+"""More operations, cancelled at every step: reading, subscribing, reloading, rotating, pooling."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import anyio
+import pytest
+
+from sark_trio import AllowAll, AuditLog, Change, GatewayClient
+from sark_trio.client.servers import Memory
+from sark_trio.machines.pool import PoolOptions
+from sark_trio.net.connection import Request
+from sark_trio.net.pool import ConnectionPool
+from sark_trio.net.url import Origin
+from sark_trio.testing import Victim, held, sweep
+from sark_trio.transports.memory import Incoming
+from tests.support.audit_disk import MemoryDisk
+from tests.support.client import ALICE, answer, check_log, desk, open_client
+from tests.support.event_servers import MemoryNetwork
+from tests.support.http_servers import Peer, response
+
+Backend = Literal["trio", "asyncio"]
+SEEDS = range(int(os.environ.get("SARK_SWEEP_SEEDS", "2")))
+
+pytestmark = pytest.mark.row(54)
+
+
+@pytest.fixture(params=["trio", "asyncio"])
+def backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+async def library(incoming: Incoming) -> Mapping[str, Any]:
+    """A server with one resource, which changes when it is listened for."""
+    incoming.receive()
+    await anyio.lowlevel.checkpoint()
+    if incoming.method == "resources/read":
+        return {"contents": [{"uri": "file:///a", "text": "a"}], "ttlMs": 0}
+    if incoming.method == "subscriptions/listen":
+        incoming.notify("notifications/subscriptions/acknowledged", {"notifications": {}})
+        incoming.notify("notifications/resources/updated", {"uri": "file:///a"})
+        await anyio.sleep_forever()
+    return answer() if incoming.method == "tools/call" else {"tools": [], "resources": []}
+
+
+def test_reading_a_resource(backend: Backend) -> None:
+    async def scenario(victim: Victim) -> None:
+        disk = MemoryDisk()
+        async with open_client(library, disk) as client:
+            with victim:
+                await client.read_resource("desk", "file:///a")
+            assert (await client.read_resource("desk", "file:///a")).contents
+            assert held(client) == {}
+        check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+
+
+def test_subscribing_until_the_first_change(backend: Backend) -> None:
+    async def scenario(victim: Victim) -> None:
+        disk = MemoryDisk()
+        async with open_client(library, disk) as client:
+            with victim:
+                async with client.subscribe("desk", resources=["file:///a"]) as changes:
+                    await anext(changes)
+            async with client.subscribe("desk", resources=["file:///a"]) as changes:
+                assert await anext(changes) == Change("resource", "file:///a")
+        check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+
+
+def test_calling_while_the_policy_is_replaced(backend: Backend) -> None:
+    async def scenario(victim: Victim) -> None:
+        disk = MemoryDisk()
+        async with open_client(desk(), disk) as client, anyio.create_task_group() as tasks:
+
+            async def reload() -> None:
+                for _ in range(5):
+                    client.reload_policy(AllowAll())
+                    await anyio.lowlevel.checkpoint()
+
+            tasks.start_soon(reload)
+            with victim:
+                await client.invoke_tool("desk", "echo")
+            assert (await client.invoke_tool("desk", "echo")).text == "done"
+            assert held(client) == {}
+        check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+
+
+def test_calling_while_the_log_goes_on_in_a_new_file(backend: Backend) -> None:
+    async def scenario(victim: Victim) -> None:
+        disk = MemoryDisk()
+        log = AuditLog("log", files=disk, segment_bytes_max=1)
+        servers = {"desk": Memory(desk())}
+        client = GatewayClient(servers=servers, policy=AllowAll(), audit=log, principal=ALICE)
+        async with client:
+            with victim:
+                await client.invoke_tool("desk", "echo")
+                await client.invoke_tool("desk", "echo")
+            await client.invoke_tool("desk", "echo")
+            assert held(client) == {}
+        assert len(disk.contents) > 1
+        check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 10
+
+
+@pytest.mark.law("P5")
+@pytest.mark.parametrize("connections", [1, 2])
+def test_p05_one_of_four_that_share_a_pool(backend: Backend, connections: int) -> None:
+    """Cancel at every global step, of every seed: limits, owners and order hold, nothing is left.
+
+    A fresh request succeeds afterwards, and what is open is idle.
+    """
+    request = Request(b"GET", b"/", ((b"Host", b"x"),))
+
+    async def serve(peer: Peer) -> None:
+        while True:
+            await peer.receive()
+            await peer.send(response(b"ok"))
+
+    async def scenario(victim: Victim) -> None:
+        done: list[bytes] = []
+        async with anyio.create_task_group() as world:
+            network = MemoryNetwork((serve,), world)
+            pool = ConnectionPool(backend=network, options=PoolOptions(per_origin=connections))
+            await world.start(pool.run)
+
+            async def fetch() -> None:
+                with await pool.lease(Origin("http", "x", 80)) as lease:
+                    await lease.connection.send(request)
+                    done.append(await lease.connection.read_body(10))
+
+            async with anyio.create_task_group() as others:
+                for _ in range(3):
+                    others.start_soon(fetch)
+                with victim:
+                    await fetch()
+            assert done.count(b"ok") >= 3
+            with anyio.fail_after(30):
+                await fetch()
+                while pool.statistics().closing or pool.statistics().connecting:
+                    await anyio.lowlevel.checkpoint()
+            now = pool.statistics()
+            assert (now.leased, now.granted, now.waiting) == (0, 0, 0)
+            assert now.idle == len(network.open) <= connections
+            assert network.open_max <= connections
+            pool.shutdown()
+            world.cancel_scope.cancel()
+
+    assert sweep(scenario, backend=backend, seeds=range(4)).cancelled > 10
