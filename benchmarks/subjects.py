@@ -136,7 +136,7 @@ async def latency(url: str, *, calls: int = 1_000) -> Figures:
         "calls": calls,
         **{f"{name}_ms": value for name, value in ours.items()},
         **{f"bare_{name}_ms": value for name, value in theirs.items()},
-        "p95_to_bare": ours["p95"] / theirs["p95"],
+        **{f"{name}_to_bare": ours[name] / theirs[name] for name in ("p50", "p95")},
     }
 
 
@@ -292,7 +292,10 @@ def table(results: list[dict[str, Any]]) -> str:
     """Markdown: one line for each subject and backend, its ratios and counts."""
     lines = ["| subject | backend | ratio or count |", "|---|---|---|"]
     said = {
-        "latency": "p95 {p95_ms:.2f} ms, {p95_to_bare:.1f} times a bare socket's",
+        "latency": (
+            "p50 {p50_ms:.2f} ms, p95 {p95_ms:.2f} ms: "
+            "{p50_to_bare:.1f} and {p95_to_bare:.1f} times a bare socket's"
+        ),
         "cache": "{hit_rate:.0%} of {lookups:.0f} lookups, {times_faster:.1f} times as fast",
         "throughput": (
             "{answered:.0f} of {calls:.0f} answered over {dials:.0f} connections, "

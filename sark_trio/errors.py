@@ -327,12 +327,7 @@ class ProcessExited(TransportError):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        exit_code: int | None = None,
-        stderr_tail: str = "",
-        **fields: Any,
+        self, message: str, *, exit_code: int | None = None, stderr_tail: str = "", **fields: Any
     ) -> None:
         super().__init__(message, **fields)
         self.exit_code = exit_code
@@ -388,12 +383,7 @@ class HTTPStatusError(GatewayError):
     default_delivery = "answered"
 
     def __init__(
-        self,
-        message: str,
-        *,
-        status: int,
-        www_authenticate: tuple[str, ...] = (),
-        **fields: Any,
+        self, message: str, *, status: int, www_authenticate: tuple[str, ...] = (), **fields: Any
     ) -> None:
         super().__init__(message, **fields)
         self.status = status
@@ -478,11 +468,7 @@ def _rebuild(
 
 
 def status_error(
-    status: int,
-    message: str,
-    *,
-    retry_after_s: float | None = None,
-    **fields: Any,
+    status: int, message: str, *, retry_after_s: float | None = None, **fields: Any
 ) -> HTTPStatusError:
     """The :class:`HTTPStatusError` (or its subclass) for *status*."""
     kind: type[HTTPStatusError] = HTTPStatusError

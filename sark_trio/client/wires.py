@@ -67,18 +67,19 @@ def wire_of(
             **offers,
         )
     if isinstance(server, Stdio):
-        if server.protocol_version is not None:
-            raise ValueError("protocol_version: only a server behind a URL can be held to one")
         return StdioTransport(
             server.command,
             cwd=None if server.cwd is None else str(server.cwd),
             env=server.env,
             limits=server.limits,
             client_info=CLIENT_INFO,
+            pinned_version=server.protocol_version,
             on_event=on_event,
             report=report,
             **offers,
         )
+    if server.protocol_version is not None:
+        raise ValueError("protocol_version: only what speaks MCP itself can be held to a revision")
     if isinstance(server, Registry):
         return RegistryTransport(
             server.url,

@@ -154,6 +154,10 @@ class Request:
         """The media type of the body, lower case and without parameters."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
+    def names(self, media_type: str) -> bool:
+        """Whether the caller asks for *media_type* by its name."""
+        return media_type in self.headers.get("accept", "").lower()
+
     def accepts(self, media_type: str) -> bool:
         """Whether the caller takes *media_type* (RFC 9110, section 12.5.1; weights are ignored)."""
         ranges = self.headers.get("accept", "*/*").lower().split(",")

@@ -168,7 +168,11 @@ class McpEndpoint:
         make = made_by(self._methods, call, modern=False) or host.made_by(self._methods, call)
         if make is None:
             raise no_method()
-        answering = Answering(request=request, send=send, cancels_when_gone=False)
+        # As servers of those revisions do, where it is to look as if one were asked itself.
+        alike = self._methods.only is not None and request.names("text/event-stream")
+        answering = Answering(
+            request=request, send=send, cancels_when_gone=False, begins_at_once=alike
+        )
         session.calls[call.id] = answering.scope
         try:
             await answering.run(lambda before: answer(call, make, visitor(before)))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from attrs import Attribute
 
-__all__ = ["Validator", "between", "whole"]
+__all__ = ["Validator", "between", "positive", "whole"]
 
 Validator = Callable[[Any, "Attribute[Any]", Any], Any]
 
@@ -23,6 +24,12 @@ def between(low: float, high: float) -> Validator:
             raise ValueError(f"{attribute.name} must be from {low} to {high}, not {value!r}")
 
     return check
+
+
+def positive(_: object, attribute: Attribute[Any], value: float) -> None:
+    """A finite number above zero, such as a time limit: nothing waits for ever."""
+    if not 0 < value < inf:
+        raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
 
 
 def whole(low: int, high: int) -> Validator:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
-from sark_trio.errors import ProtocolError
+from sark_trio.errors import HTTPStatusError, ProtocolError
 from sark_trio.mcp.codec import decode
-from sark_trio.mcp.messages import Failure
+from sark_trio.mcp.messages import Failure, Success
 from sark_trio.mcp.versions import choose
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "UNSUPPORTED_VERSION",
     "Evidence",
     "Signal",
+    "contradicts",
     "read_discovery",
     "read_error",
     "read_initialization",
@@ -34,6 +35,10 @@ __all__ = [
 HEADER_MISMATCH: Final = -32020
 MISSING_CAPABILITY: Final = -32021
 UNSUPPORTED_VERSION: Final = -32022
+
+_MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION})
+#: What the official SDKs of the session era answer to a request without a session.
+_NO_SESSION: Final = frozenset({-32600, -32000})
 
 #: As much of a peer's words as a message of ours repeats.
 _QUOTE_CHARS_MAX: Final = 200
@@ -132,6 +137,21 @@ def read_status(status: int, body: bytes, untried: Sequence[str]) -> Evidence:
     about_era = status < 500 and status not in _NOT_ABOUT_ERA
     signal = Signal.FOREIGN if about_era else Signal.UNRELATED
     return Evidence(signal=signal, text=text, status=status)
+
+
+def contradicts(answer: Success | Failure | HTTPStatusError, *, modern: bool) -> bool:
+    """Whether *answer* casts doubt on the era that was agreed: the server may be another now.
+
+    No error proves it; asking anew does. MCP 2026-07-28, "Backward Compatibility with
+    Initialization-Based Versions": what was found is kept until it turns out wrong.
+    """
+    if isinstance(answer, HTTPStatusError):
+        return modern and 400 <= answer.status < 500 and answer.status not in _NOT_ABOUT_ERA
+    if isinstance(answer, Success):
+        return False
+    if modern:
+        return answer.code == UNSUPPORTED_VERSION or answer.code in _NO_SESSION
+    return answer.code in _MODERN_ERRORS
 
 
 def _read_versions(

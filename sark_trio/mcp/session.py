@@ -42,8 +42,8 @@ __all__ = [
     "denies_session",
 ]
 
-#: The code that the transports of the official SDKs give to errors of their own.
-_OF_THE_TRANSPORT: Final = -32000
+#: The codes that the transports of the official SDKs give to errors of their own.
+_OF_THE_TRANSPORT: Final = frozenset({-32000, -32600})
 
 
 @frozen
@@ -266,8 +266,8 @@ def denies_session(answer: Success | Failure) -> bool:
 
     Servers made after the examples of the official TypeScript SDK, the reference servers among
     them, look sessions up before the SDK's transport does, which would answer 404: they say 400
-    with a JSON-RPC error, as to a request without a session.
+    with a JSON-RPC error, as to a request without a session. So did early releases of Python's.
     """
-    if isinstance(answer, Success) or answer.code != _OF_THE_TRANSPORT:
+    if isinstance(answer, Success) or answer.code not in _OF_THE_TRANSPORT:
         return False
     return "session id" in answer.message.lower()

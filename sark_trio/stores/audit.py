@@ -15,7 +15,6 @@ loop's thread and may be called from any task of it.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -43,6 +42,7 @@ from sark_trio.governance.audit_record import (
     hmac_ref,
     outcome_fields,
 )
+from sark_trio.machines.checks import positive
 from sark_trio.stores.audit_commit import CLOSED, STALL_S
 from sark_trio.stores.audit_disk import DiskThread
 from sark_trio.stores.audit_files import FileOps, FsyncMode, OsFileOps, SegmentWriter
@@ -67,11 +67,6 @@ __all__ = [
     "tail",
     "verify_directory",
 ]
-
-
-def _positive(_: Any, attribute: Any, value: float) -> None:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{attribute.name} must be positive and finite, got {value!r}")
 
 
 def _wall_clock() -> str:
@@ -108,16 +103,16 @@ class AuditLog:
     fsync: FsyncMode = field(
         default="group", kw_only=True, validator=validators.in_(("group", "always", "interval"))
     )
-    fsync_interval_s: float = field(default=1.0, kw_only=True, validator=_positive)
-    segment_bytes_max: int = field(default=64 * 1024 * 1024, kw_only=True, validator=_positive)
-    queue_records_max: int = field(default=4096, kw_only=True, validator=_positive)
-    queue_bytes_max: int = field(default=16 * 1024 * 1024, kw_only=True, validator=_positive)
+    fsync_interval_s: float = field(default=1.0, kw_only=True, validator=positive)
+    segment_bytes_max: int = field(default=64 * 1024 * 1024, kw_only=True, validator=positive)
+    queue_records_max: int = field(default=4096, kw_only=True, validator=positive)
+    queue_bytes_max: int = field(default=16 * 1024 * 1024, kw_only=True, validator=positive)
     on_full: Literal["block", "drop"] = field(
         default="block", kw_only=True, validator=validators.in_(("block", "drop"))
     )
     checkpoint_sink: CheckpointSink | None = field(default=None, kw_only=True, converter=as_sink)
-    checkpoint_records: int = field(default=1000, kw_only=True, validator=_positive)
-    checkpoint_interval_s: float = field(default=60.0, kw_only=True, validator=_positive)
+    checkpoint_records: int = field(default=1000, kw_only=True, validator=positive)
+    checkpoint_interval_s: float = field(default=60.0, kw_only=True, validator=positive)
     signer: Signer | None = field(default=None, kw_only=True)
     hmac_key: bytes = field(factory=lambda: secrets.token_bytes(32), kw_only=True, repr=False)
     on_alarm: Callable[[str], None] = field(default=lambda _sentence: None, kw_only=True)

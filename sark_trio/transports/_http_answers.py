@@ -218,13 +218,15 @@ class AnswerReader:
                 self.counters.callback_errors += 1
 
 
-def result_in(answer: Success | Failure) -> dict[str, object]:
+def result_in(answer: Success | Failure | HTTPStatusError) -> dict[str, object]:
     """The result of *answer*.
 
-    :raises RemoteError: it is an error.
+    :raises RemoteError, HTTPStatusError: it is an error.
     """
     if isinstance(answer, Success):
         return answer.result
+    if isinstance(answer, HTTPStatusError):
+        raise answer
     raise remote_error(answer.code, answer.message, answer.data)
 
 

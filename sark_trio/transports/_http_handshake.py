@@ -213,6 +213,8 @@ class Handshake:
                 raise ProtocolError("the server changed while our session was renewed")
             reply = await self._peer.shake(agreed.version, discover=False)
             if isinstance(reply, StatusReply):
+                if reply.status < 500:  # no sessions are made here any more, as it seems
+                    self.forget(agreed)
                 message = f"the server answered initialize with HTTP {reply.status}"
                 raise status_error(reply.status, message, retry_after_s=reply.retry_after_s)
             negotiation = Negotiation("http", pinned_version=agreed.version)

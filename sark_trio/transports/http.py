@@ -18,6 +18,7 @@ from attrs import asdict
 
 from sark_trio.errors import (
     ClientClosed,
+    HTTPStatusError,
     ReadTimeout,
     ServerDisconnected,
     SessionExpired,
@@ -26,7 +27,7 @@ from sark_trio.errors import (
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import encode_notification
-from sark_trio.mcp.evidence import UNSUPPORTED_VERSION
+from sark_trio.mcp.evidence import contradicts
 from sark_trio.mcp.headers import modern_headers
 from sark_trio.mcp.messages import Agreed, Failure, Notification, Request, Success
 from sark_trio.mcp.session import Session, denies_session
@@ -210,9 +211,8 @@ class HttpTransport(Transport):
         try:
             agreed = self._handshake.agreed or await self._handshake.connect(group)
             answer = await self._exchange(outgoing, agreed, group)
-            changed = isinstance(answer, Failure) and answer.code == UNSUPPORTED_VERSION
-            if changed and agreed.modern:
-                # Under our hands (an upgrade, another replica): agree anew, try once more.
+            if contradicts(answer, modern=agreed.modern):
+                # Under our hands (an upgrade, another replica)? Ask anew, try once more if so.
                 self._handshake.forget(agreed)
                 now = await self._handshake.connect(group)
                 if now.version != agreed.version and await may_resend(outgoing, "version_changed"):
@@ -241,10 +241,13 @@ class HttpTransport(Transport):
 
     async def _exchange(
         self, outgoing: Outgoing, agreed: Agreed, group: TaskGroup
-    ) -> Success | Failure:
-        if agreed.modern:
-            return await self._modern_request(outgoing, agreed.version)
-        return await self._legacy_request(outgoing, group)
+    ) -> Success | Failure | HTTPStatusError:
+        try:
+            if agreed.modern:
+                return await self._modern_request(outgoing, agreed.version)
+            return await self._legacy_request(outgoing, group)
+        except HTTPStatusError as exc:
+            return exc
 
     async def _modern_request(self, outgoing: Outgoing, version: str) -> Success | Failure:
         call = Call(outgoing, version, self._identity)

@@ -11,15 +11,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from math import inf
 from typing import Any, ClassVar, Final, final
 
 import anyio
 from anyio import TASK_STATUS_IGNORED
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import Attribute, define, field
+from attrs import define, field
 
 from sark_trio.errors import ClientClosed, Delivery, GatewayError, HTTPStatusError
+from sark_trio.machines.checks import positive
 from sark_trio.machines.correlate import Correlator
 from sark_trio.mcp.era import Negotiation
 from sark_trio.mcp.messages import Agreed
@@ -29,7 +29,7 @@ from sark_trio.transports.conversation import Conversation
 from sark_trio.transports.introduction import Introduction
 from sark_trio.transports.switchboard import Calls, Listener, Tally
 
-__all__ = ["MESSAGE_BYTES_MAX", "Attempt", "ReconnectingTransport", "positive"]
+__all__ = ["MESSAGE_BYTES_MAX", "Attempt", "ReconnectingTransport"]
 
 #: Largest message in either direction: base64 of a 3 MiB file.
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -63,12 +63,6 @@ class Attempt:
         """Whether nothing more can come of it."""
         alive = self.talk is not None and self.talk.alive
         return self.done.is_set() and not (alive and self.failure is None)
-
-
-def positive(_transport: object, attribute: Attribute[Any], value: float) -> None:
-    """An attrs validator: a finite number above zero, for nothing waits for ever."""
-    if not 0 < value < inf:
-        raise ValueError(f"{attribute.name} must be positive and finite, not {value!r}")
 
 
 def _who(value: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -20,13 +20,14 @@ import anyio
 from attrs import define, evolve, field
 
 from sark_trio.errors import ProcessStartError, ServerDown
+from sark_trio.machines.checks import positive
 from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.supervise import Down, Start, SuperviseOptions, Supervisor, Wait
 from sark_trio.mcp.era import Negotiation
 from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports.base import TransportStatistics
 from sark_trio.transports.process import ChildProcess
-from sark_trio.transports.reconnecting import Attempt, ReconnectingTransport, positive
+from sark_trio.transports.reconnecting import Attempt, ReconnectingTransport
 from sark_trio.transports.spawn import ENV_INHERITED, check_limits, child_environment
 from sark_trio.transports.stdio_options import command_of, environment_of, path_or_none
 from sark_trio.transports.stdio_session import Session

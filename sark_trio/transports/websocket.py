@@ -12,13 +12,14 @@ from typing import Final, final
 import httpcore
 from attrs import Attribute, define, field
 
+from sark_trio.machines.checks import positive
 from sark_trio.net.headers import can_be_sent
 from sark_trio.net.options import Timeouts
 from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.url import ServerURL, parse_url
 from sark_trio.transports._websocket_pipe import Upgrade
-from sark_trio.transports.reconnecting import ReconnectingTransport, positive
+from sark_trio.transports.reconnecting import ReconnectingTransport
 from sark_trio.transports.websocket_talk import WebSocketTalk
 
 __all__ = ["WebSocketTransport"]

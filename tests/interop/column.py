@@ -29,7 +29,7 @@ from tests.interop.wire import (
 __all__ = ["COLUMNS", "Cell", "run_subject"]
 
 #: What an operation that a server cannot do is given to prove otherwise.
-CANNOT_S: Final = 5.0
+CANNOT_S: Final = 2.0
 ANSWERS: Final = {"JSON answer": "application/json", "SSE answer": "text/event-stream"}
 MESSAGES: Final = "messages"
 #: The operations, and what the copy of the wire shows afterwards.

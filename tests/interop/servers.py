@@ -330,7 +330,7 @@ _REFERENCE: Final = (
     ),
 )
 
-# -- FastMCP, Go, Rust --------------------------------------------------------------------------
+# -- FastMCP, Go and Rust -----------------------------------------------------------------------
 
 _FASTMCP: Final = Plan(
     call=Call("add", {"a": 2, "b": 3}, "5"),
@@ -448,7 +448,8 @@ _OTHERS: Final = (
         plan=Plan(
             call=Call("echo", {"message": "ho"}, "Echo: ho"),
             fails=Call("add", {"a": "two", "b": 3}),
-            progress=Call("longRunningOperation", {"duration": 0.2, "steps": 2}, "completed"),
+            # It may tell the last step after its answer.
+            progress=Call("longRunningOperation", {"duration": 0.2, "steps": 5}, "completed"),
             lasts=Call("longRunningOperation", {"duration": 600, "steps": 6000}),
             resource=Resource("test://static/resource/1", "resource 1"),
             prompt=Prompt("complex_prompt", {"temperature": "1", "style": "formal"}, "formal"),
@@ -482,6 +483,39 @@ _OTHERS: Final = (
     ),
 )
 
+_RUST: Final = Plan(
+    call=Call("add", {"a": 2, "b": 3}, "5"),
+    fails=Call("fail", says="as asked"),
+    progress=Call("slow", {"seconds": 0.1, "steps": 3}, "slept"),
+    lasts=Call("slow", {"seconds": 600, "steps": 6000}),
+    prompt=Prompt("review", {"code": "x = 1"}, "review: x = 1"),
+)
+
+
+def _rust(how: str, **members: Any) -> Subject:
+    def command(port: int) -> tuple[list[str], dict[str, str]]:
+        return [str(peer("rust-sdk").program("interop-rmcp")), f"127.0.0.1:{port}"], {}
+
+    return Subject(
+        name=f"rust-sdk-{how}",
+        peer="rust-sdk",
+        package="rmcp==",
+        plan=_RUST,
+        **{
+            "transport": "Streamable HTTP",
+            "version": MODERN,
+            "serve": _on_port("/mcp", command),
+            **members,
+        },
+    )
+
+
+_SDK_OF_RUST: Final = (
+    _rust("stdio", transport="stdio", command=_program("rust-sdk", "interop-rmcp")),
+    _rust("http"),
+    _rust("http-legacy", version=LEGACY, options={"protocol_version": LEGACY}),
+)
+
 SUBJECTS: Final[Mapping[str, Subject]] = {
-    subject.name: subject for subject in (*_SDK_OF_PYTHON, *_REFERENCE, *_OTHERS)
+    subject.name: subject for subject in (*_SDK_OF_PYTHON, *_REFERENCE, *_OTHERS, *_SDK_OF_RUST)
 }

@@ -18,7 +18,7 @@ from tests.interop.relay import Copied
 
 __all__ = ["Sent", "faults_in", "http_messages", "line_messages", "websocket_messages"]
 
-_NOTHING_YET: Final = (type(h11.NEED_DATA), type(h11.PAUSED))
+_NOTHING_YET: Final = (type(h11.NEED_DATA), type(h11.PAUSED), h11.ConnectionClosed)
 #: Which question of a server's a result of ours answers, by a member that only it has.
 _ANSWERS: Final = {
     "action": "elicitation/create",
@@ -84,6 +84,8 @@ def _posted(copied: Copied) -> Iterator[Sent]:
 def _requests(data: bytes) -> list[tuple[h11.Request, bytes]]:
     """The requests that came whole."""
     machine, found = h11.Connection(h11.SERVER), list[tuple[h11.Request, bytes]]()
+    if not data:  # which the machine would take for the end
+        return found
     machine.receive_data(data)
     body = bytearray()
     while not isinstance(event := machine.next_event(), _NOTHING_YET):
@@ -105,7 +107,7 @@ def _requests(data: bytes) -> list[tuple[h11.Request, bytes]]:
 def _media_types(data: bytes, requests: Sequence[h11.Request]) -> list[str]:
     """The media type of the answer to each of *requests*, as far as they were answered."""
     machine, found = h11.Connection(h11.CLIENT), list[str]()
-    if data:  # no data would mean that the server hung up
+    if data:
         machine.receive_data(data)
     for request in requests:
         target, method = request.target, request.method

@@ -34,6 +34,8 @@ STEP_TIMEOUT_S = 1200
 OPA_MODULE = "github.com/open-policy-agent/opa"
 GO_SDK = "github.com/modelcontextprotocol/go-sdk"
 MCP_GO = "github.com/mark3labs/mcp-go"
+#: A program of ours on the official Rust SDK, which its crate has no server in.
+RUST = Path(__file__).parent / "rust"
 
 
 class Unavailable(Exception):
@@ -142,6 +144,24 @@ def _go(peer: Peer) -> None:
     _run(go, "install", *peer.pins, env={"GOBIN": str(peer.root / "bin")})
 
 
+def _digest(folder: Path) -> str:
+    """Of what is in *folder*: a change of it is a change of the pin."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
+
+
+def _rust(peer: Peer) -> None:
+    cargo = shutil.which("cargo")
+    if cargo is None:
+        raise Unavailable("`cargo` is not on PATH")
+    target = peer.root / "target"
+    _run(
+        *(cargo, "install", "--quiet", "--locked", "--path", RUST, "--root", peer.root),
+        env={"CARGO_TARGET_DIR": str(target)},
+    )
+    shutil.rmtree(target)
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -211,6 +231,7 @@ PEERS = {
             _go,
             extra=True,
         ),
+        Peer("rust-sdk", ("rmcp==3.11.0", _digest(RUST)), _rust, extra=True),
     )
 }
 

@@ -73,6 +73,8 @@ NETWORKED = ("json", "events", "legacy", "sse", "websocket", "registry")
 EVERYWHERE = (*WIRES, "registry", "memory")
 #: Longer than anything here takes on a loaded machine: a test that gets there has hung.
 HUNG_S = 60.0
+#: Of the scheduler, for whoever tidies up: a server may have to be told that a call is over.
+TURNS_MAX = 5_000
 #: Nobody waits between attempts, and no breaker hides what a call would meet.
 AT_ONCE = RetryConfig(initial_delay_s=0.001, max_delay_s=0.002)
 NEVER = BreakerOptions(failures=10_000)
@@ -451,7 +453,7 @@ async def cell(
 
 async def is_idle(client: GatewayClient, *, log_fails: bool = False) -> None:
     """Nothing is lent, after a few turns of whoever tidies up."""
-    for _ in range(50):
+    for _ in range(TURNS_MAX):
         found = held(client)
         if log_fails:
             found.pop("open audit intents", None)

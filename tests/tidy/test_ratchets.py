@@ -15,7 +15,7 @@ TESTS = {path: text for path, text in PYTHON.items() if path.startswith("tests/"
 #: These lists may only shrink.
 LONG_FILES = {
     # One tree, drawn and defined in one place, so that a reader sees all of it.
-    "sark_trio/errors.py": 483,
+    "sark_trio/errors.py": 481,
 }
 LONG_FUNCTIONS: dict[str, int] = {}
 #: They wait for a foreign thing that has no clock of ours, or are foreign things themselves.

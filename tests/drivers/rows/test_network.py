@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -69,7 +70,13 @@ async def refused(server: Any, kind: type[ConnectError], disk: MemoryDisk, **opt
 @pytest.mark.anyio
 @pytest.mark.row(1)
 @pytest.mark.parametrize("kind", NETWORKED)
-async def test_a_name_that_does_not_resolve_is_tried_again_and_nothing_is_sent(kind: str) -> None:
+async def test_a_name_that_does_not_resolve_is_tried_again_and_nothing_is_sent(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nobody(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(addresses.anyio, "getaddrinfo", nobody)
     server = described(kind, "http://nobody.invalid/mcp")
     with anyio.fail_after(HUNG_S):
         error = await refused(server, ConnectError, MemoryDisk())

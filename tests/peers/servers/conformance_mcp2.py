@@ -1,4 +1,4 @@
-"""What the official conformance suite wants of a server under test, made with the official SDK, 2.x.
+"""What the official conformance suite wants of a server, made with the official SDK, 2.x.
 
 Both eras: what needs somebody is asked for in the way of the era that a client speaks. Options
 are those of ``everything_mcp2.py``. Names and texts are the suite's.
@@ -39,6 +39,7 @@ from mcp_types import (
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel, Field
+from tasks_mcp2 import Tasks
 
 MODERN = "2026-07-28"
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(32)).decode()
@@ -67,7 +68,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 
-server = MCPServer("conformance-mcp2", version="1.0")
+server = MCPServer("conformance-mcp2", version="1.0", extensions=[Tasks()])
 everything_mcp2.server = server
 extra: list[str] = []
 
@@ -130,7 +131,9 @@ def test_error_handling() -> str:
 
 
 @server.tool(structured_output=False)
-def test_headers(region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
+def test_headers(
+    region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
+) -> str:
     """Wants its argument in a header, too."""
     return region
 
@@ -304,11 +307,12 @@ LEGACY = {"enum": ["opt1", "opt2", "opt3"], "enumNames": ["One", "Two", "Three"]
 
 
 class Enums(BaseModel):
-    untitledSingle: str = Field(json_schema_extra={"enum": ["option1", "option2", "option3"]})
-    titledSingle: str = Field(json_schema_extra={"oneOf": LEVELS})
-    legacyEnum: str = Field(json_schema_extra=LEGACY)
-    untitledMulti: list[Literal["option1", "option2", "option3"]]
-    titledMulti: list[str] = Field(json_schema_extra={"items": {"anyOf": LEVELS}})
+    # As the suite names them.
+    untitledSingle: str = Field(json_schema_extra={"enum": ["option1", "option2", "option3"]})  # noqa: N815
+    titledSingle: str = Field(json_schema_extra={"oneOf": LEVELS})  # noqa: N815
+    legacyEnum: str = Field(json_schema_extra=LEGACY)  # noqa: N815
+    untitledMulti: list[Literal["option1", "option2", "option3"]]  # noqa: N815
+    titledMulti: list[str] = Field(json_schema_extra={"items": {"anyOf": LEVELS}})  # noqa: N815
 
 
 async def elicited(ctx: Context, message: str, schema: type[BaseModel]) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sark_trio import GatewayClient, Http, Server, Stdio, ToolRule, WebSocket
+from sark_trio import GatewayClient, Http, Registry, Server, Stdio, ToolRule, WebSocket
 from sark_trio.client.servers import Memory, as_server, check_name
 from sark_trio.errors import ConfigError
 
@@ -42,7 +42,7 @@ def test_a_url_that_is_none_is_an_error_of_that_server(url: str, tmp_path: Path)
 
 
 def test_a_revision_that_cannot_be_pinned_is_not_ignored(tmp_path: Path) -> None:
-    pinned = Stdio(["program"], protocol_version="2025-11-25")
+    pinned = Registry("https://gateway.example", "db", protocol_version="2025-11-25")
     with pytest.raises(ConfigError, match="protocol_version") as caught:
         GatewayClient(servers={"db": pinned}, audit=tmp_path / "audit")
     assert caught.value.source == "servers.db"
