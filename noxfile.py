@@ -106,6 +106,15 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def interop(session: nox.Session) -> None:
+    """One script over other people's servers: ``-- --server NAME``; over all, it writes the page."""
+    _install(session, "test")
+    peers = ("mcp2", "mcp1", "node", "fastmcp", "node-extra", "go-sdk", "mcp-go", "rust-sdk")
+    _peers(session, *peers)
+    session.run("python", "-m", "tests.interop", *(session.posargs or ["--write"]))
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
     _install(session, "test", "docs")
