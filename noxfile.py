@@ -93,6 +93,14 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
+def conformance(session: nox.Session) -> None:
+    """The official suite: our client, and our gateway in front of a server; ``-- client`` ..."""
+    _install(session, "test")
+    session.run("python", "tests/peers/provision.py", "conformance", "mcp2")
+    session.run("python", "-m", "tests.conformance.run", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Our calls and the official SDK's in one run, as ratios; or ``-- subjects``: the report's."""
     _install(session, "test")
@@ -107,7 +115,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """One script over other people's servers: ``-- --server NAME``; over all, it writes the page."""
+    """One script over other people's servers; over all of them, or ``-- --server NAME``."""
     _install(session, "test")
     peers = ("mcp2", "mcp1", "node", "fastmcp", "node-extra", "go-sdk", "mcp-go", "rust-sdk")
     _peers(session, *peers)

@@ -69,15 +69,15 @@ class Relay:
         """Whether they offer anything that a server could ask for."""
         return any(name in self.offers for name in _NEEDS.values())
 
-    async def answer(self, server: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The result of a request of *server*'s.
+    async def answer(self, _server: str, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The result of a request of the server's.
 
         :raises RemoteError: the JSON-RPC error that it deserves instead.
         """
         missing = self._missing(method, params)
         if self.ask is None or missing is not None:
             code = INVALID_PARAMS if missing and "." in missing else METHOD_NOT_FOUND
-            text = f"the client of {server!r} does not offer {missing or 'answers'}"
+            text = f"this client does not offer {missing or 'answers'}"
             raise remote_error(code, text, delivery="answered")
         return dict(await self.ask(method, params))
 

@@ -233,7 +233,8 @@ class Subscription:
 
     def _heard(self, notification: Notification) -> None:
         self.hear(notification)
-        self.upstream.hear(notification, but=self)
+        if notification.method != ACKNOWLEDGED:  # which is this subscription's alone
+            self.upstream.hear(notification, but=self)
 
     # -- until 2025-11-25 ---------------------------------------------------------------------
 

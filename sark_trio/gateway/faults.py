@@ -34,6 +34,7 @@ from sark_trio.errors import (
     UnknownServer,
     UnknownTool,
 )
+from sark_trio.mcp.faults import HandlerFailed
 
 __all__ = ["Fault", "Refused", "fault_of"]
 
@@ -143,6 +144,10 @@ _FAULTS: Final[tuple[tuple[type[GatewayError], Fault], ...]] = (
     (
         TransportError,
         Fault(status=502, kind="upstream_unreachable", message="the server cannot be reached"),
+    ),
+    (
+        HandlerFailed,
+        Fault(status=400, kind="input_missing", message="what the server asked for is not there"),
     ),
     (GatewayError, Fault(status=500, kind="internal", message="the gateway failed")),
 )

@@ -23,6 +23,7 @@ from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.refusals import INVALID_PARAMS, RpcRefused, no_method, no_resource
 from sark_trio.gateway.rpc import Made
 from sark_trio.gateway.visitor import Tell, Visitor, checked_level
+from sark_trio.mcp.asking import ELICIT
 from sark_trio.mcp.changes import Interest
 from sark_trio.mcp.codec import encode_notification, encode_request
 from sark_trio.mcp.faults import INTERNAL_ERROR, remote_error
@@ -80,6 +81,9 @@ class Host:
         """
         self._asked += 1
         key, question = f"ask-{self._asked}", _Question()
+        if method == ELICIT and params.get("mode") == "url":
+            # Of 2025-11-25 alone, which demands it; servers of later revisions have none.
+            params = {"elicitationId": key, **params}
         full = len(self._questions) >= ASKED_MAX
         if full or not tell(encode_request(key, method, params)):
             raise remote_error(INTERNAL_ERROR, "the client takes no more", delivery="answered")

@@ -132,10 +132,9 @@ class Methods:
 
     async def set_level(self, level: LogLevel, visitor: Visitor) -> dict[str, Any]:
         """The result of ``logging/setLevel``: legacy servers are asked for so much at least."""
-        servers = await self.roof.offering("logging")
-        if not servers:
+        if "logging" not in await self.roof.capabilities(modern=False):
             raise no_method()
-        for server in servers:
+        for server in await self.roof.offering("logging"):
             await self._louder(server, level, visitor)
         return {}
 

@@ -142,6 +142,8 @@ class Roof:
                     members = {key: True for key in _MEMBERS if theirs[name].get(key) is True}
                     offered[name] = {**offered.get(name, {}), **members}
             offered.update({name: {} for name in ("completions", "logging") if name in theirs})
+            if agreed.modern and not modern:
+                offered["logging"] = {}  # since 2026-07-28 each request says what it wants of it
             extensions = theirs.get("extensions")
             if modern and isinstance(extensions, Mapping) and EXTENSION in extensions:
                 offered["extensions"] = {EXTENSION: extensions[EXTENSION]}

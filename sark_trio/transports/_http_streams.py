@@ -14,7 +14,7 @@ from typing import Final, final
 
 import anyio
 from anyio.abc import TaskGroup
-from attrs import define, field
+from attrs import define, evolve, field
 
 from sark_trio.errors import GatewayError, ProtocolError, ServerDisconnected
 from sark_trio.machines.backoff import RetryConfig, backoff
@@ -177,7 +177,7 @@ class Streams:
 
             source = Source(
                 name="the server's stream",
-                open=lambda last_id: self._open(session, last_id),
+                open=lambda last_id: self._open_again(session, last_id, ear),
                 renew=renew,
             )
             options = ReconnectOptions(sessions=session.id is not None, idle_s=HEAR_IDLE_S)
@@ -220,6 +220,15 @@ class Streams:
                 raise ProtocolError("the server's last event id cannot be sent back to it")
             headers += ((b"Last-Event-ID", last_event_id.encode()),)
         return await self.wire.send(b"GET", headers, Sending(b""), stream=True)
+
+    async def _open_again(
+        self, session: Session, last_event_id: str | None, ear: _Ear
+    ) -> tuple[Lease, ResponseHead]:
+        lease, head = await self._open(session, last_event_id)
+        if head.status == 400 and session.id is not None and ear.is_open:
+            # The same request was right before, so it is the session: see denies_session.
+            head = evolve(head, status=404)
+        return lease, head
 
     def _delay_s(self, retry_ms: int | None) -> float:
         if retry_ms is None:

@@ -137,7 +137,8 @@ class Switchboard:
         if not isinstance(opened, int):
             raise Overloaded(f"too many calls wait for this server: {opened}")
         call.id = opened
-        if call.on_notification is not None or call.on_request is not None:
+        listens = call.on_notification is not None or call.on_request is not None
+        if listens and call.method != _LISTEN:  # which carries what names it, and nothing else
             self._hosts.add(call)
         return opened
 

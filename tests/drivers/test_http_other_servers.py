@@ -10,8 +10,10 @@ import anyio
 import pytest
 
 from sark_trio.errors import HTTPStatusError, RemoteError
+from sark_trio.mcp.changes import LISTEN
 from sark_trio.transports.base import Outgoing
 from tests.support.http_servers import (
+    DISCOVERY,
     SSE_END,
     SSE_HEAD,
     Peer,
@@ -86,27 +88,79 @@ async def test_another_error_under_400_is_about_the_request(code: int, message: 
 
 
 async def test_a_server_that_makes_no_sessions_any_more_is_asked_what_it_is() -> None:
-    upgraded = [False]
+    upgraded = False
+    about = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}}
+
+    def answer(received: Received) -> bytes:
+        if received.rpc == "server/discover":
+            known = result(received, DISCOVERY)
+            return known if upgraded else error(received, -32601, "400 Bad Request")
+        if upgraded and "mcp-method" not in received.headers:
+            return response(status="404 Not Found")
+        if received.rpc == "initialize":
+            return result(received, about, Mcp_Session_Id="one")
+        return response(status="202 Accepted") if received.id is None else result(received)
 
     async def script(peer: Peer) -> None:
-        before, now = legacy(gone), modern()
-        await (now if upgraded[0] else before)(peer)
-
-    async def gone(peer: Peer, received: Received) -> None:
-        if not upgraded[0]:
-            await peer.send(result(received))
-            return
-        await peer.send(response(b"", "404 Not Found", connection="close"))
-        await peer.stream.aclose()
+        while True:
+            await peer.send(answer(await peer.receive()))
 
     async with serve(script) as server, open_transport(server.url) as transport:
         assert not (await transport.connect()).modern
         await transport.request(call())
-        upgraded[0] = True
-        with pytest.raises((RemoteError, HTTPStatusError)):
+        upgraded = True
+        with pytest.raises(HTTPStatusError, match="initialize"):
             await transport.request(call())
         assert await transport.request(call()) == {"content": []}
         assert (await transport.connect()).modern
+
+
+async def test_a_stream_whose_session_is_denied_with_400_goes_on_in_a_new_one() -> None:
+    sessions = itertools.count(1)
+    opened: list[str] = []
+
+    async def handler(peer: Peer, received: Received) -> None:
+        assert received.method == "GET"
+        named = received.headers["mcp-session-id"]
+        if named in opened:
+            await peer.send(response(b"Invalid or missing session ID", "400 Bad Request"))
+            return
+        opened.append(named)
+        change = {"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}
+        await peer.send(SSE_HEAD + event(change) + (SSE_END if len(opened) == 1 else b""))
+        if len(opened) == 2:
+            await peer.wait_closed()
+
+    heard = 0
+    both = anyio.Event()
+
+    def listener(_notification: Any) -> None:
+        nonlocal heard
+        heard += 1
+        if heard == 2:
+            both.set()
+
+    script = streaming(handler, session=lambda: f"session-{next(sessions)}")
+    async with (
+        serve(script) as server,
+        open_transport(server.url, on_event=listener) as transport,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(transport.listen, Outgoing(method=LISTEN))
+        with anyio.fail_after(HUNG_S):
+            await both.wait()
+        tasks.cancel_scope.cancel()
+    assert opened == ["session-1", "session-2"]
+
+
+async def test_a_server_that_has_no_stream_and_says_so_with_400_keeps_its_session() -> None:
+    async def handler(peer: Peer, received: Received) -> None:
+        await peer.send(response(b"", "400 Bad Request"))
+
+    async with serve(streaming(handler)) as server, open_transport(server.url) as transport:
+        with pytest.raises(HTTPStatusError, match="400"):
+            await transport.listen(Outgoing(method=LISTEN))
+    assert server.calls.count("initialize") == 1
 
 
 # -- eras -----------------------------------------------------------------------------------------
@@ -165,8 +219,8 @@ async def test_progress_on_the_servers_own_stream_reaches_its_call() -> None:
             await peer.wait_closed()
             return
         token = received.json["params"]["_meta"]["progressToken"]
-        # As mcp-go does it; and somebody else's, which is nobody's here.
-        await streams[0].send(progress(token, 1) + progress("another", 7))
+        # As mcp-go does it; before it, what belongs to no call here.
+        await streams[0].send(progress("another", 7) + progress(token, 1))
         await told_once.wait()
         answer = {"jsonrpc": "2.0", "id": received.id, "result": {"content": []}}
         await peer.send(SSE_HEAD + progress(token, 2) + event(answer) + SSE_END)

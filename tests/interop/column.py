@@ -16,7 +16,7 @@ from attrs import define, field, frozen
 
 from sark_trio import GatewayClient, Http, Server, Stdio, WebSocket
 from tests.interop.relay import Relay, relay_to
-from tests.interop.script import LIMIT_S, OPERATIONS, PEER, Operation, Run, open_client
+from tests.interop.script import LIMIT_S, OPERATIONS, PEER, Heard, Operation, Run, open_client
 from tests.interop.servers import Subject
 from tests.interop.wire import (
     Sent,
@@ -59,13 +59,11 @@ class Process:
         tee = str(Path(__file__).parent / "tee.py")
         return Stdio([sys.executable, tee, str(self.copy), *self.command])
 
-    async def restart(self, client: GatewayClient) -> None:
+    async def restart(self, client: GatewayClient, heard: Heard) -> None:
         """Kill it: starting it again is the client's business."""
-        wire = client.statistics().servers[PEER].wire
-        os.kill(wire.details["pid"], signal.SIGKILL)
+        os.kill(client.statistics().servers[PEER].wire.details["pid"], signal.SIGKILL)
         # What is called before the client has noticed may or may not have happened.
-        while client.statistics().servers[PEER].wire.details["pid"] == wire.details["pid"]:  # noqa: ASYNC110 - the client tells nobody
-            await anyio.sleep(0.01)
+        await heard.ended.wait()
 
     def sent(self) -> list[Sent]:
         return line_messages(self.copy.read_bytes())
@@ -83,7 +81,7 @@ class Behind:
         assert self.subject.serve is not None
         await self.relay.lead_to(self._running.enter_context(self.subject.serve()))
 
-    async def restart(self, client: GatewayClient) -> None:
+    async def restart(self, client: GatewayClient, heard: Heard) -> None:
         await self.relay.shut()
         self._running.close()
         await self.start()
@@ -136,8 +134,8 @@ async def run_subject(subject: Subject, folder: Path) -> dict[str, Cell]:
         if subject.beside is not None:
             facts["url"] = stack.enter_context(subject.beside(home))
         started = await stack.enter_async_context(_started(subject, home))
-        logged = anyio.Event()
-        client = open_client(started.server(subject.options), folder / "audit", logged)
+        heard = Heard()
+        client = open_client(started.server(subject.options), folder / "audit", heard)
         async with client:
             with anyio.fail_after(LIMIT_S):
                 agreed = await client.connect(PEER)
@@ -146,8 +144,8 @@ async def run_subject(subject: Subject, folder: Path) -> dict[str, Cell]:
                 client=client,
                 agreed=agreed,
                 plan=subject.plan.filled(facts),
-                restart=partial(started.restart, client),
-                logged=logged,
+                restart=partial(started.restart, client, heard),
+                heard=heard,
             )
             for operation in OPERATIONS:
                 cells[operation.name] = await _cell(operation, run, subject)

@@ -26,8 +26,9 @@ _HEAD: Final = """\
 # Interoperability
 
 Other people's servers, each started as its users start it, and one script of operations over
-each, through the public API alone, on {backends}. Written by `nox -s interop` on {date}; CI runs
-the script over the servers that its tests have anyway.
+each, through the public API alone, on {backends}.
+Written by `nox -s interop` on {date}. CI runs the script over those servers that its tests have
+anyway.
 
 **yes**: it works. **-**: the server does not offer it, or there is no such thing on that
 transport. **no**: it cannot work, for the reason below the table.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import anyio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from sark_trio import (
     AllowAll,
@@ -24,15 +24,31 @@ from sark_trio import (
     UrlElicitation,
 )
 from sark_trio.mcp.messages import Agreed
+from sark_trio.telemetry.events import Event
 from tests.interop.plans import Call, Plan
 
-__all__ = ["OPERATIONS", "PEER", "Operation", "Run", "open_client"]
+__all__ = ["LIMIT_S", "OPERATIONS", "PEER", "Heard", "Operation", "Run", "open_client"]
 
 PEER: Final = "peer"
 #: Long enough for a loaded machine, and for servers that tell of changes in an interval.
 LIMIT_S: Final = 30.0
 ROOT: Final = "/srv/interop"
 ANSWERS: Final[Mapping[str, Any]] = {"string": "Ada", "boolean": True, "integer": 7, "number": 7.0}
+
+
+@define(eq=False)
+class Heard:
+    """What a client was told apart from answers."""
+
+    #: The server logged something, within a call or apart from all.
+    logged: anyio.Event = field(factory=anyio.Event)
+    #: The server's process is gone.
+    ended: anyio.Event = field(factory=anyio.Event)
+
+    def happened(self, event: Event) -> None:
+        """A hook."""
+        if event.name == "process.exited":
+            self.ended.set()
 
 
 @frozen(kw_only=True)
@@ -44,8 +60,7 @@ class Run:
     plan: Plan
     #: Ends the server and starts it again, as an operator would.
     restart: Callable[[], Awaitable[None]]
-    #: Set when the server logs something, within a call or apart from all.
-    logged: anyio.Event
+    heard: Heard
 
     async def call(self, call: Call, **options: Any) -> str:
         """Make *call*; what it said, if that was right."""
@@ -86,18 +101,19 @@ async def sample(asked: Sampling) -> dict[str, Any]:
     return {"model": "none", "content": {"type": "text", "text": "the model says so"}}
 
 
-def open_client(server: Server, folder: Path, logged: anyio.Event) -> GatewayClient:
-    """A client that answers everything, and sets *logged* at what is logged apart from calls."""
+def open_client(server: Server, folder: Path, heard: Heard) -> GatewayClient:
+    """A client that answers everything, and notes in *heard* what it is told."""
     return GatewayClient(
         servers={PEER: server},
         policy=AllowAll(),
         audit=folder,
+        hooks=[heard.happened],
         handlers=Handlers(
             elicit=fill_in,
             visit=visit,
             sample=sample,
             roots=[ROOT],
-            log=lambda _server, _line: logged.set(),
+            log=lambda _server, _line: heard.logged.set(),
         ),
     )
 
@@ -147,9 +163,9 @@ async def logs(run: Run) -> None:
     assert run.plan.logs is not None
     if not run.agreed.modern and run.advertises("logging"):
         await run.client.set_log_level(PEER, "debug")
-    await run.call(run.plan.logs, on_log=lambda _: run.logged.set(), log_level="debug")
+    await run.call(run.plan.logs, on_log=lambda _: run.heard.logged.set(), log_level="debug")
     # Until 2025-11-25 a server may say on a stream of its own what belongs to the call.
-    await run.logged.wait()
+    await run.heard.logged.wait()
 
 
 async def cancel(run: Run) -> None:

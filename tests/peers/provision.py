@@ -145,8 +145,8 @@ def _go(peer: Peer) -> None:
 
 
 def _digest(folder: Path) -> str:
-    """Of what is in *folder*: a change of it is a change of the pin."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Of the program in *folder*: a change of it is a change of the pin."""
+    files = sorted((*folder.glob("Cargo.*"), *folder.glob("src/*")))
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:12]
 
 

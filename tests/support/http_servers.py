@@ -324,9 +324,9 @@ class _Sorting(Peer):
             await self.handler(self, received)
 
 
-def streaming(handler: Handler) -> Script:
+def streaming(handler: Handler, **options: Any) -> Script:
     """A :func:`legacy` server whose *handler* sees everything but the handshake."""
-    plain = legacy(handler)
+    plain = legacy(handler, **options)
 
     async def script(peer: Peer) -> None:
         sorting = _Sorting(peer.number, peer.server, peer.stream, peer.buffer, handler=handler)

@@ -97,6 +97,7 @@ _COMMANDS: dict[str, Callable[[str], list[str]]] = {
     "everything-mcp2": _sdk("mcp2"),
     "everything-mcp1": _sdk("mcp1"),
     "asking-mcp2": _sdk("mcp2", "asking"),
+    "conformance-mcp2": _sdk("mcp2", "conformance"),
     "asking-mcp1": _sdk("mcp1", "asking"),
     "everything-node": _npm("server-everything", "stdio", "streamableHttp", "sse"),
     "filesystem": _npm("server-filesystem"),

@@ -60,6 +60,7 @@ def test_every_test_file_lives_in_a_known_room() -> None:
         "drivers",
         "e2e",
         "fuzz",
+        "interop",
         "laws",
         "simulation",
         "sweep",
