@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +21,7 @@ from sark_trio.gateway import callers_answer, create_app
 from tests.support.client import check_log
 from tests.support.gateway import Answer, Served, connected, head, serving
 from tests.support.peers import http_server, peer, stdio_server
+from tests.tidy.source import ROOT
 
 pytestmark = pytest.mark.anyio
 
@@ -295,3 +299,35 @@ async def _touched_until_heard(served: Served, raw: anyio.abc.ByteStream, uri: s
 
 def _call(number: int, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+
+
+# -- on a pipe ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "backend"), [("auto", "trio"), ("legacy", "asyncio")])
+def test_a_host_that_starts_the_gateway_has_all_of_it(
+    mode: str, backend: str, tmp_path: Path
+) -> None:
+    settings = tmp_path / "sark.toml"
+    command = json.dumps(stdio_server("asking-mcp2"))
+    settings.write_text(
+        f"[servers.asks]\ncommand = {command}\n[policy]\nallow_all = true\n[audit]\n"
+        'directory = "audit"\n[gateway]\npassthrough = true\n'
+    )
+    serve = [sys.executable, "-W", "error", "-m", "sark_trio", "serve", "--stdio"]
+    serve += ["--config", str(settings), "--backend", backend]
+    done = subprocess.run(
+        [peer("mcp2").python, "-W", "ignore", CLIENT, mode, *serve],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=HUNG_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    saw = json.loads(done.stdout)
+    assert saw["resources"] == ["text://hello", "note://{name}"]
+    assert (saw["greeted"], saw["asked"]) == ("hello Ada", "seven, accept, 2 roots")
+    assert (saw["progress"], saw["logs"]) == ([[1.0, "hey"]], [["info", "hey"]])
+    assert len(saw["changed"]) >= 2
+    check_log(tmp_path / "audit")
