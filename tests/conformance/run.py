@@ -69,7 +69,7 @@ class Report:
     @property
     def line(self) -> str:
         counts = (len(self.scores), self.total("passed"), self.total("failed"))
-        return f"{self.title:<58}" + "".join(f"{n:>11}" for n in (*counts, self.total("warned")))
+        return f"{self.title:<66}" + "".join(f"{n:>11}" for n in (*counts, self.total("warned")))
 
     @property
     def good(self) -> bool:
@@ -179,7 +179,7 @@ def main() -> int:
     options = parser.parse_args()
     backends = options.backend or list(BACKENDS)
     parts = options.parts or ["client", "server"]
-    print(f"{'':<58}" + "".join(f"{w:>11}" for w in ("scenarios", "passed", "failed", "warned")))
+    print(f"{'':<66}" + "".join(f"{w:>11}" for w in ("scenarios", "passed", "failed", "warned")))
     reports: list[Report] = []
     if "client" in parts:
         reports += [client(revision, backend) for revision in REVISIONS for backend in backends]
