@@ -149,7 +149,8 @@ async def test_retry_with_exponential_backoff() -> None:
         assert len(servers) == 3
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert len(waits) == 3
-    assert all(wait >= least for wait, least in zip(waits, (0.02, 0.04, 0.08), strict=True))
+    # The clock of uvloop ticks in milliseconds.
+    assert all(wait > least - 0.003 for wait, least in zip(waits, (0.02, 0.04, 0.08), strict=True))
 
 
 @pytest.mark.fault(31)

@@ -453,6 +453,9 @@ _PROGRAM = """
 import os, signal, sys, anyio
 from sark_trio import AllowAll, GatewayClient
 
+# Whoever runs the tests in the background has it ignored, which programs inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 async def main():
     client = GatewayClient(
         servers={"plain": sys.argv[4:]}, policy=AllowAll(), audit=sys.argv[2], grace_s=1.0
