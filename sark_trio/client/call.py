@@ -17,7 +17,7 @@ from sark_trio.client.answers import Answer, Ticket
 from sark_trio.client.attempts import Attempts
 from sark_trio.client.cached import Cache
 from sark_trio.client.dialogue import Dialogue
-from sark_trio.client.redaction import redact_error
+from sark_trio.client.redaction import redact_error, redact_result
 from sark_trio.client.relay import Unfinished
 from sark_trio.errors import (
     CallTimeout,
@@ -27,7 +27,6 @@ from sark_trio.errors import (
     GatewayError,
     ToolChanged,
 )
-from sark_trio.governance.obligations import apply_obligations
 from sark_trio.governance.pipeline import Governor, Verdict
 from sark_trio.mcp.results import ToolResult
 from sark_trio.telemetry.hooks import trace_context
@@ -227,19 +226,8 @@ class Call(Attempts[T]):
 
     def _oblige(self, raw: dict[str, Any], verdict: Verdict) -> tuple[T, int]:
         """The result as the policy lets it be seen, and how much of it was redacted."""
-        if not verdict.obligations:
-            return self._read(raw), 0
-        try:
-            shown = apply_obligations(raw, verdict.obligations)
-        except Exception as exc:
-            # What could not be redacted is not shown: this fails closed, too.
-            raise Denied(
-                f"the result of {self.asked.what} could not be redacted as the policy "
-                "demands, so it is withheld",
-                reason="redaction_failed",
-                delivery="answered",
-            ) from exc
-        return self._read(shown.value), sum(count for _, count in shown.counts)
+        shown, redactions = redact_result(raw, verdict.obligations, self.asked.what)
+        return self._read(shown), redactions
 
     def _read(self, shown: dict[str, Any]) -> T:
         if self._unfinished is not None:
@@ -254,12 +242,7 @@ class Call(Attempts[T]):
 
     def named(self, error: GatewayError) -> GatewayError:
         """*error* with what only this call knows."""
-        error.server = error.server or self.upstream.name
-        error.request_id = self.records.request_id
-        error.attempts = error.attempts or self.attempts
-        if error.decision_id is None and self.verdict is not None:
-            error.decision_id = self.verdict.decision_id
-        return error
+        return self.records.named(error, self.attempts, self.verdict)
 
     def cut_off(self, *, closing: bool) -> GatewayError:
         """The error of a call that our own scope ended: its deadline, or the client's end."""

@@ -19,18 +19,16 @@ from attrs import define, field, frozen
 from sark_trio.client.call import TIMEOUT_MAX_S
 from sark_trio.client.caller import Caller
 from sark_trio.client.records import Records
-from sark_trio.client.redaction import redact_error
+from sark_trio.client.redaction import redact_error, redact_result
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import (
     CallTimeout,
     ClientClosed,
     Delivery,
-    Denied,
     GatewayError,
     InvalidArguments,
     ProtocolError,
 )
-from sark_trio.governance.obligations import apply_obligations
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import NOTIFY, REQUEST, Query
@@ -213,18 +211,7 @@ class _Errand:
         self.sent, self.phase = True, "answer"
 
     def _oblige(self, raw: dict[str, Any], verdict: Verdict) -> tuple[dict[str, Any], int]:
-        if not verdict.obligations:
-            return raw, 0
-        try:
-            shown = apply_obligations(raw, verdict.obligations)
-        except Exception as exc:
-            raise Denied(
-                f"the result of {self.asked.method!r} could not be redacted as the policy "
-                "demands, so it is withheld",
-                reason="redaction_failed",
-                delivery="answered",
-            ) from exc
-        return dict(shown.value), sum(count for _, count in shown.counts)
+        return redact_result(raw, verdict.obligations, repr(self.asked.method))
 
     @property
     def delivery(self) -> Delivery:
@@ -233,12 +220,7 @@ class _Errand:
 
     def name(self, error: GatewayError) -> GatewayError:
         """*error* with what only this message knows."""
-        error.server = error.server or self.upstream.name
-        error.request_id = self.records.request_id
-        error.attempts = error.attempts or self.attempts
-        if error.decision_id is None and self.verdict is not None:
-            error.decision_id = self.verdict.decision_id
-        return error
+        return self.records.named(error, self.attempts, self.verdict)
 
     def cut_off(self, timeout_s: float, *, closing: bool) -> GatewayError:
         """The error of a message that our own scope ended."""

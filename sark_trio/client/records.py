@@ -84,6 +84,15 @@ class Records:
         """The call was cancelled: by its deadline or the client's end, or by its caller."""
         self._outcome(_OUTCOMES[delivery] if by_us else "cancelled", delivery, attempts)
 
+    def named(self, error: GatewayError, attempts: int, verdict: Verdict | None) -> GatewayError:
+        """*error* with what only this call knows."""
+        error.server = error.server or self.server
+        error.request_id = self.request_id
+        error.attempts = error.attempts or attempts
+        if error.decision_id is None and verdict is not None:
+            error.decision_id = verdict.decision_id
+        return error
+
     def _outcome(
         self,
         kind: OutcomeKind,

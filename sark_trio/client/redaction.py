@@ -1,15 +1,37 @@
-"""What policy hides in a result, it hides in an error: a server's words are its answer, too."""
+"""What policy hides, in a result and in an error: a server's words are its answer, too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sark_trio.errors import GatewayError, ProcessExited, RemoteError
-from sark_trio.governance.obligations import Obligation, RedactResult
+from sark_trio.errors import Denied, GatewayError, ProcessExited, RemoteError
+from sark_trio.governance.obligations import Obligation, RedactResult, apply_obligations
 
-__all__ = ["redact_error"]
+__all__ = ["redact_error", "redact_result"]
 
 _WITHHELD = "the error's words are withheld: they could not be redacted as the policy demands"
+
+
+def redact_result(
+    raw: dict[str, Any], obligations: tuple[Obligation, ...], what: str
+) -> tuple[dict[str, Any], int]:
+    """*raw* as the policy lets it be seen, and how many values of it were redacted.
+
+    :param what: what it is the result of, for the error.
+    :raises Denied: it could not be redacted, so it is not shown: this fails closed, too.
+    """
+    if not obligations:
+        return raw, 0
+    try:
+        shown = apply_obligations(raw, obligations)
+    except Exception as exc:
+        raise Denied(
+            f"the result of {what} could not be redacted as the policy demands, so it is withheld",
+            reason="redaction_failed",
+            delivery="answered",
+        ) from exc
+    return shown.value, sum(count for _, count in shown.counts)
 
 
 def redact_error(error: GatewayError, obligations: Sequence[Obligation]) -> None:

@@ -301,7 +301,7 @@ async def test_a_failing_redaction_withholds_the_result(
     def fail(*_: Any) -> Any:
         raise RecursionError
 
-    monkeypatch.setattr("sark_trio.client.call.apply_obligations", fail)
+    monkeypatch.setattr("sark_trio.client.redaction.apply_obligations", fail)
     server, disk = desk(answer("secret")), MemoryDisk()
     policy = Answers(Decision(allow=True, obligations=MASKED))
     async with open_client(server, disk, policy=policy) as client:

@@ -13,7 +13,7 @@ import pytest
 from attrs import define, field
 
 from sark_trio import AuditLog, Decision, GatewayClient, Principal, Question
-from sark_trio.client import raw
+from sark_trio.client import redaction
 from sark_trio.client.chapters.local import LocalServerClient
 from sark_trio.errors import (
     CallTimeout,
@@ -371,7 +371,7 @@ async def test_what_cannot_be_redacted_is_withheld(monkeypatch: Any):
     def fail(*_: object) -> None:
         raise RecursionError
 
-    monkeypatch.setattr(raw, "apply_obligations", fail)
+    monkeypatch.setattr(redaction, "apply_obligations", fail)
     hide = parse_obligations([{"type": "redact_result", "keys": ["name"]}])
     disk = MemoryDisk()
     async with started(Book(obligations=hide), disk) as (_, server):
