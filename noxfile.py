@@ -34,7 +34,7 @@ def _peers(session: nox.Session, *names: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Everything: laws, units and tidiness, then drivers and real peers."""
+    """Everything: the laws, then units and tidiness, then drivers and real peers."""
     _install(session, "test")
     _peers(session)
     if session.posargs:
@@ -42,8 +42,10 @@ def tests(session: nox.Session) -> None:
         return
     apart = [f"--ignore={folder}" for folder in WITH_PEERS]
     cores = "--numprocesses=auto"
-    session.run("python", "-m", "pytest", cores, *apart)
-    session.run("python", "-m", "pytest", cores, "--dist=loadfile", "--durations=10", *WITH_PEERS)
+    session.run("python", "-m", "pytest", cores, "--laws", "-m", "law")
+    others = ("-m", "not law", cores, "--durations=10")
+    session.run("python", "-m", "pytest", *others, *apart)
+    session.run("python", "-m", "pytest", *others, "--dist=loadfile", *WITH_PEERS)
 
 
 @nox.session
@@ -72,10 +74,22 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Branch coverage of the package by its unit tests and laws."""
+    """Branch coverage of the package by its unit tests and laws; of white rooms, all of it."""
     _install(session, "test", "coverage")
     session.run("coverage", "run", "-m", "pytest", "tests/unit", "tests/laws", *session.posargs)
     session.run("coverage", "report", "--show-missing", "--skip-covered")
+    if not session.posargs:
+        rooms = ",".join(f"sark_trio/{room}/*" for room in PROJECT["tool"]["sark"]["white_rooms"])
+        session.run(
+            "coverage", "report", "--skip-covered", "--fail-under=100", f"--include={rooms}"
+        )
+
+
+@nox.session
+def mutate(session: nox.Session) -> None:
+    """Mutation testing of the white rooms; ``-- sark_trio/machines/breaker.py``: one module."""
+    _install(session, "test")
+    session.run("python", "-m", "tests.mutation", *session.posargs)
 
 
 @nox.session
@@ -85,11 +99,46 @@ def simulate(session: nox.Session) -> None:
     session.run("python", "-m", "tests.simulation", *session.posargs)
 
 
+@nox.session(python=["3.11", "3.12", "3.13"])
+def simulate_everywhere(session: nox.Session) -> None:
+    """The same seeds on every Python: what they do has to be the same, to the last event."""
+    _install(session, "test")
+    noted = Path(session.cache_dir) / "simulation.txt"
+    if session.python == "3.11":
+        noted.unlink(missing_ok=True)
+    command = ("-m", "tests.simulation", *(session.posargs or ["--hashes", "200"]))
+    session.run("python", *command, "--as-in", str(noted))
+
+
 @nox.session
 def fuzz(session: nox.Session) -> None:
     """Coverage-guided fuzzing of what strangers send: ``-- --runs N``, ``-- TARGET ...``."""
     _install(session, "test", "fuzz")
     session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """A steady load on real servers, and what it leaves behind: ``-- --minutes M [--rate R]``."""
+    _install(session, "test")
+    _peers(session, "opa")
+    session.run("python", "-m", "tests.soak", *session.posargs)
+
+
+@nox.session(name="probe-peers")
+def probe_peers(session: nox.Session) -> None:
+    """The same faults for our client and for others; without arguments, the page is written."""
+    _install(session, "test")
+    session.run("python", "tests/peers/provision.py", "mcp2", "fastmcp")
+    session.run("python", "-m", "tests.probes", *(session.posargs or ["--write"]))
+
+
+@nox.session
+def deep(session: nox.Session) -> None:
+    """The searches at length, each with its figure: ``-- PART ...``, ``-- MACHINE --events N``."""
+    _install(session, "test", "fuzz")
+    _peers(session)
+    session.run("python", "-m", "tests.deep", *session.posargs)
 
 
 @nox.session

@@ -15,7 +15,7 @@ from sark_trio.client.authorizing.options import (
     WorkloadIdentity,
 )
 from sark_trio.client.authorizing.redirects import AppRedirects, LoopbackRedirects
-from sark_trio.client.authorizing.signing import SignedIn, sign_in, sign_out
+from sark_trio.client.authorizing.signing import SignedIn, SignedOut, sign_in, sign_out
 from sark_trio.client.chapters.events import (
     EventStatistics,
     EventStream,
@@ -64,12 +64,14 @@ from sark_trio.errors import (
     TransportNotAvailableError,
 )
 from sark_trio.governance.decision import Decision
+from sark_trio.governance.isolation import Isolation
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
 from sark_trio.governance.pipeline import AllowAll, PolicyEngine
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Query, Question
 from sark_trio.governance.rego import Rego
+from sark_trio.machines.adaptive import AdaptiveConcurrency
 from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions, CircuitState
 from sark_trio.machines.limits import ResourceLimits
@@ -91,6 +93,7 @@ from sark_trio.stores.tokens import FileTokens, MemoryTokens, TokenStore
 from sark_trio.stores.tokens_keyring import KeyringTokens
 
 __all__ = [
+    "AdaptiveConcurrency",
     "Agreed",
     "AllowAll",
     "AppRedirects",
@@ -126,6 +129,7 @@ __all__ = [
     "HealthReport",
     "Http",
     "InvalidParams",
+    "Isolation",
     "JwksUrl",
     "KeyringTokens",
     "LocalServerClient",
@@ -164,6 +168,7 @@ __all__ = [
     "ServerInfo",
     "Settings",
     "SignedIn",
+    "SignedOut",
     "Stdio",
     "Subscription",
     "TLSOptions",

@@ -33,6 +33,8 @@ DEPTH_MAX = 64
 NODES_MAX = 100_000
 #: RFC 8785 numbers are IEEE doubles; integers beyond this lose digits in other parsers.
 _SAFE_INTEGER = 2**53 - 1
+#: Longer integers are not repeated in a message.
+_SHOWN_BITS_MAX = 128
 
 _encoder = msgspec.json.Encoder()
 _sorting_encoder = msgspec.json.Encoder(order="sorted")
@@ -65,7 +67,7 @@ def decode(data: bytes | bytearray | memoryview | str) -> Any:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as exc:
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as exc:
         raise JSONError(f"not JSON: {exc}") from exc
 
 
@@ -74,13 +76,11 @@ def decode_strict(data: bytes | bytearray | memoryview | str) -> Any:
 
     :raises JSONError: as :func:`decode`, or a duplicate key.
     """
-    text = data if isinstance(data, str) else bytes(data)
     try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
+        text = data if isinstance(data, str) else str(data, "utf-8")
         value = _strict_decoder.decode(text)
-        if "\\u" in text:
-            _encoder.encode(value)  # an escaped lone surrogate has no UTF-8 form
+        if isinstance(data, str) or "\\u" in text:
+            _encoder.encode(value)  # a lone surrogate, escaped or not, has no UTF-8 form
     except (ValueError, RecursionError) as exc:
         raise JSONError(f"not JSON: {exc}") from exc
     check_bounds(value)
@@ -192,7 +192,9 @@ def _as_double(value: int) -> str:
     except OverflowError:
         double = math.inf
     if double != value:
-        raise JSONError(f"integer {value} is no exact double and has no canonical form")
+        bits = value.bit_length()  # Python itself refuses to write thousands of digits
+        shown = f"{value}" if bits <= _SHOWN_BITS_MAX else f"of {bits} bits"
+        raise JSONError(f"integer {shown} is no exact double and has no canonical form")
     return _es_number(double)
 
 

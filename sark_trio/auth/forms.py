@@ -18,6 +18,7 @@ __all__ = [
     "jwt_bearer",
     "proven",
     "refresh_grant",
+    "revocation",
     "secrets_in",
     "token_exchange",
 ]
@@ -41,6 +42,7 @@ _SECRET: Final = frozenset(
         "code_verifier",
         "refresh_token",
         "subject_token",
+        "token",
     }
 )
 
@@ -83,6 +85,11 @@ def token_exchange(id_token: str, *, audience: str, resource: str, scopes: Itera
         "resource": resource,
     }
     return {**form, **_scope(scopes)}
+
+
+def revocation(token: str, kind: str) -> Form:
+    """RFC 7009, section 2.1. *kind*: ``access_token`` or ``refresh_token``."""
+    return {"token": token, "token_type_hint": kind}
 
 
 def proven(

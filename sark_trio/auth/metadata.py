@@ -45,6 +45,7 @@ class ServerMetadata:
     token_endpoint: str
     authorization_endpoint: str | None = None
     registration_endpoint: str | None = None
+    revocation_endpoint: str | None = None
     scopes_supported: tuple[str, ...] | None = None
     auth_methods: tuple[str, ...] | None = None
     challenge_methods: tuple[str, ...] | None = None
@@ -92,6 +93,7 @@ def server_metadata(body: bytes, issuer: str) -> ServerMetadata:
         token_endpoint=token_endpoint,
         authorization_endpoint=_url(document, "authorization_endpoint"),
         registration_endpoint=_url(document, "registration_endpoint"),
+        revocation_endpoint=_url(document, "revocation_endpoint"),
         scopes_supported=_strings(document, "scopes_supported"),
         auth_methods=_strings(document, "token_endpoint_auth_methods_supported"),
         challenge_methods=_strings(document, "code_challenge_methods_supported"),

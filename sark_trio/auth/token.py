@@ -11,7 +11,7 @@ from attrs import field, frozen
 from sark_trio.auth.failures import failed, object_in, said
 from sark_trio.auth.scopes import parse_scope
 
-__all__ = ["NonceNeeded", "TokenRefused", "TokenSet", "id_jag_in", "token_in"]
+__all__ = ["NonceNeeded", "TokenRefused", "TokenSet", "check_revoked", "id_jag_in", "token_in"]
 
 #: No HTTP server takes a longer header by default.
 TOKEN_CHARS_MAX: Final = 16_384
@@ -101,6 +101,20 @@ def id_jag_in(status: int, body: bytes, *, secrets: Iterable[str] = ()) -> str:
     if answer.get("issued_token_type") != _ID_JAG:
         raise failed("the identity provider did not issue an ID-JAG")
     return _access_token(answer)
+
+
+def check_revoked(status: int, body: bytes, *, secrets: Iterable[str] = ()) -> None:
+    """The answer of a revocation endpoint (RFC 7009, section 2.2). 200 has no more to say.
+
+    :raises TokenRefused, AuthenticationRequired: as :func:`token_in`.
+    """
+    if status == 200:
+        return
+    if status >= 500:
+        raise failed(f"the revocation endpoint answered HTTP {status}")
+    answer = object_in(body, f"the revocation endpoint's answer (HTTP {status})")
+    sentence = f"the revocation endpoint says {said(answer, secrets)}"
+    raise TokenRefused(str(answer.get("error")), sentence)
 
 
 def _answer(status: int, body: bytes, secrets: Iterable[str]) -> Mapping[str, Any]:

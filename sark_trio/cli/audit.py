@@ -9,7 +9,7 @@ from typing import Any
 
 from sark_trio.cli.options import add_config, add_output, read_settings
 from sark_trio.cli.output import Output
-from sark_trio.cli.parsing import Commands, count
+from sark_trio.cli.parsing import Commands, add_command, count
 from sark_trio.client.config import AuditSettings
 from sark_trio.errors import AuditError
 from sark_trio.stores.audit import tail, verify_directory
@@ -21,10 +21,16 @@ _WHERE = "default: where the configuration says"
 
 def add_parsers(commands: Commands) -> None:
     """The commands about the audit log. They only read, also while it is being written."""
-    audit = commands.add_parser("audit", help="verify or read the audit log")
+    audit = add_command(commands, "audit", "verify or read the audit log")
     parsers = audit.add_subparsers(required=True, metavar="COMMAND")
 
-    verify = parsers.add_parser("verify", help="find the first record that was tampered with")
+    verify = add_command(
+        parsers,
+        "verify",
+        "find the first record that was tampered with",
+        "sark audit verify",
+        "sark audit verify audit/ --checkpoints checkpoints",
+    )
     verify.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_WHERE)
     verify.add_argument(
         "--checkpoints", type=Path, metavar="FILE", help="without it a cut-off end is not seen"
@@ -33,7 +39,13 @@ def add_parsers(commands: Commands) -> None:
     add_output(verify)
     add_config(verify)
 
-    tail_ = parsers.add_parser("tail", help="print the last records")
+    tail_ = add_command(
+        parsers,
+        "tail",
+        "print the last records",
+        "sark audit tail -n 5",
+        "sark audit tail audit/ --json",
+    )
     tail_.add_argument("directory", type=Path, nargs="?", metavar="DIR", help=_WHERE)
     tail_.add_argument("-n", "--lines", type=count, default=20, metavar="N", help="default: 20")
     tail_.set_defaults(command=_tail)

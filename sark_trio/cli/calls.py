@@ -16,7 +16,7 @@ from sark_trio.cli.options import (
     run_client,
 )
 from sark_trio.cli.output import Output, worst
-from sark_trio.cli.parsing import Commands, seconds
+from sark_trio.cli.parsing import Commands, add_command, seconds
 from sark_trio.errors import GatewayError
 
 __all__ = ["add_parsers"]
@@ -24,19 +24,38 @@ __all__ = ["add_parsers"]
 
 def add_parsers(commands: Commands) -> None:
     """The commands about servers and their tools."""
-    servers = commands.add_parser("servers", help="name the configured servers")
+    servers = add_command(
+        commands,
+        "servers",
+        "name the configured servers",
+        "sark servers",
+        "sark servers --check --allow-all",
+    )
     servers.add_argument("--check", action="store_true", help="contact each, and say how that went")
     servers.set_defaults(command=_servers)
     add_output(servers)
     add_client(servers)
 
-    tools = commands.add_parser("tools", help="list the tools that you may use")
+    tools = add_command(
+        commands,
+        "tools",
+        "list the tools that you may use",
+        "sark tools",
+        "sark tools files --json",
+    )
     tools.add_argument("server", nargs="?", metavar="SERVER", help="of this server only")
     tools.set_defaults(command=_tools)
     add_output(tools)
     add_client(tools)
 
-    call = commands.add_parser("call", help="call a tool")
+    call = add_command(
+        commands,
+        "call",
+        "call a tool",
+        "sark call clock get_current_time timezone=Europe/Zurich",
+        "sark call db query @arguments.json --timeout 10",
+        'sark call db query --json \'{"sql": "select 1"}\'',
+    )
     add_call(call)
     call.add_argument(
         "--timeout",

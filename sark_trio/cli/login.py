@@ -6,15 +6,16 @@ import argparse
 import sys
 import webbrowser
 from datetime import UTC, datetime
+from functools import partial
 
-import anyio
 import anyio.to_thread
 from attrs import evolve
 
 from sark_trio import Http, LoopbackRedirects, MemoryTokens, OAuth, sign_in, sign_out
 from sark_trio.cli.options import add_config, add_output, read_settings
 from sark_trio.cli.output import Output
-from sark_trio.cli.parsing import Commands, Parser
+from sark_trio.cli.parsing import Commands, Parser, add_command
+from sark_trio.cli.running import run
 from sark_trio.errors import ConfigError, UnknownServer
 
 __all__ = ["add_parsers"]
@@ -22,7 +23,13 @@ __all__ = ["add_parsers"]
 
 def add_parsers(commands: Commands) -> None:
     """The commands about signing in."""
-    login = commands.add_parser("login", help="sign in to a server, and keep its tokens")
+    login = add_command(
+        commands,
+        "login",
+        "sign in to a server, and keep its tokens",
+        "sark login wiki",
+        "sark login wiki --no-browser --port 8765",
+    )
     _add(login)
     login.add_argument(
         "--port",
@@ -35,7 +42,8 @@ def add_parsers(commands: Commands) -> None:
         "--no-browser", action="store_true", help="only print the URL; open it yourself"
     )
     login.set_defaults(command=_login)
-    logout = commands.add_parser("logout", help="forget the tokens of a server")
+    about = "revoke and forget the tokens of a server"
+    logout = add_command(commands, "logout", about, "sark logout wiki")
     _add(logout)
     logout.set_defaults(command=_logout)
 
@@ -60,7 +68,7 @@ def _login(options: argparse.Namespace, output: Output) -> int:
 
         redirects = LoopbackRedirects(port=options.port, show=show)
         server = evolve(server, auth=evolve(server.auth, redirects=redirects))
-    done = anyio.run(sign_in, server, backend="trio")
+    done = run(partial(sign_in, server))
     until = None if done.expires_at is None else datetime.fromtimestamp(done.expires_at, UTC)
     if output.as_json:
         output.value(
@@ -82,10 +90,15 @@ def _login(options: argparse.Namespace, output: Output) -> int:
 
 
 def _logout(options: argparse.Namespace, output: Output) -> int:
-    anyio.run(sign_out, _server(options), backend="trio")
+    done = run(partial(sign_out, _server(options)))
     if output.as_json:
-        output.value({"server": options.server})
+        revoked = {"revoked": list(done.revoked), "unrevoked": dict(done.unrevoked)}
+        output.value({"server": options.server, **revoked})
     output.line(f"forgot the tokens of {options.server}")
+    for issuer in done.revoked:
+        output.line(f"  revoked at {issuer}")
+    for issuer, why in done.unrevoked.items():
+        output.line(f"  not revoked at {issuer}: {why}")
     return 0
 
 

@@ -13,7 +13,7 @@ says what to do about it:
 6   the audit log cannot be read or written
 70  a bug of ours (``EX_SOFTWARE`` of sysexits.h)
 74  this machine could not: a full disk, for one (``EX_IOERR``)
-130 interrupted (128 + SIGINT, as shells say it)
+130 interrupted (128 + SIGINT, as shells say it); 143 by SIGTERM, 129 by SIGHUP
 === ===============================================================================
 """
 
@@ -28,20 +28,23 @@ from importlib.metadata import version
 from sark_trio import errors
 from sark_trio.cli import audit, calls, login, offers, pins, policy, serve
 from sark_trio.cli.demo import story
-from sark_trio.cli.output import Output, exit_code, one_line
+from sark_trio.cli.output import Output, exit_code, one_line, open_streams
 from sark_trio.cli.parsing import Parser, parse
+from sark_trio.cli.running import Interrupted
 
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
 exit status: 0 done; 1 the tool failed, or the log is not whole; 2 wrong usage or configuration;
 3 denied; 4 the server could not be reached or broke the protocol; 5 no answer in time, or it is
-unknown whether the call happened; 6 the audit log; 130 interrupted
+unknown whether the call happened; 6 the audit log; 70 a bug of ours; 74 this machine could not
+(a full disk); 130 interrupted
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
+    open_streams()
     options = parse(make_parser(), arguments)
     output = Output(as_json=options.json is not None and options.json is not False)
     try:
@@ -50,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.GatewayError as exc:
         output.error(exc)
         return exit_code(exc)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as exc:
         print("sark: interrupted", file=sys.stderr)
-        return 130
+        return exc.status if isinstance(exc, Interrupted) else 130
     except BrokenPipeError:
         # Whoever reads our output has seen enough. Python would try again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,7 +9,7 @@ from typing import Any
 from sark_trio import GatewayClient, Principal
 from sark_trio.cli.options import add_audit, add_client, add_output, run_client
 from sark_trio.cli.output import Output
-from sark_trio.cli.parsing import Commands
+from sark_trio.cli.parsing import Commands, add_command
 from sark_trio.errors import InvalidArguments
 
 __all__ = ["add_parsers"]
@@ -17,17 +17,21 @@ __all__ = ["add_parsers"]
 
 def add_parsers(commands: Commands) -> None:
     """The commands about what a server offers beside tools."""
-    resources = commands.add_parser("resources", help="list the resources that you may see")
+    resources = add_command(
+        commands, "resources", "list the resources that you may see", "sark resources files"
+    )
     resources.add_argument("server", metavar="SERVER")
     resources.set_defaults(command=_resources)
-    read = commands.add_parser("read", help="read a resource")
+    read = add_command(commands, "read", "read a resource", "sark read files file:///etc/hosts")
     read.add_argument("server", metavar="SERVER")
     read.add_argument("uri", metavar="URI")
     read.set_defaults(command=_read)
-    prompts = commands.add_parser("prompts", help="list the prompts that you may see")
+    prompts = add_command(
+        commands, "prompts", "list the prompts that you may see", "sark prompts desk"
+    )
     prompts.add_argument("server", metavar="SERVER")
     prompts.set_defaults(command=_prompts)
-    prompt = commands.add_parser("prompt", help="get a prompt")
+    prompt = add_command(commands, "prompt", "get a prompt", "sark prompt desk greet name=Ann")
     prompt.add_argument("server", metavar="SERVER")
     prompt.add_argument("name", metavar="NAME")
     prompt.add_argument("arguments", nargs="*", default=(), metavar="KEY=VALUE", help="texts")

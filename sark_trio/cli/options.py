@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import anyio
 from attrs import evolve
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.cli.logs import add_logs, logging_as
 from sark_trio.cli.parsing import Parser
+from sark_trio.cli.running import Signals, run
 from sark_trio.client.build import client_of
 from sark_trio.client.config import (
     AuditSettings,
@@ -118,6 +118,7 @@ def run_client(
     records: bool,
     hooks: Sequence[Hook] = (),
     handlers: Handlers | None = None,
+    signals: Signals | None = None,
 ) -> int:
     """Open the client that configuration and command line describe, and run *command* in it.
 
@@ -125,6 +126,8 @@ def run_client(
         so it leaves the configured log alone: another program may be writing it.
     :param hooks: told what happens, beside the log that the command line asks for.
     :param handlers: what is done when a server asks.
+    :param signals: what they do; default: the first one ends the command.
+    :raises Interrupted: a signal has ended it.
     """
     settings = read_settings(options)
     token = None if options.token_file is None else _read_token(options.token_file, settings)
@@ -145,7 +148,7 @@ def run_client(
                 proven = who if token is None else await client.authenticate(token)
                 return await command(client, proven)
 
-        return anyio.run(main, backend=options.backend)
+        return run(main, backend=options.backend, signals=signals)
 
 
 def _make_client(

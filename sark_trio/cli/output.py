@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, TextIO, final
 
 from attrs import frozen
 
 from sark_trio import errors
 
-__all__ = ["EXIT_CODES", "Output", "exit_code", "one_line", "remedy", "visible", "worst"]
+__all__ = [
+    "EXIT_CODES",
+    "Output",
+    "exit_code",
+    "one_line",
+    "open_streams",
+    "remedy",
+    "visible",
+    "worst",
+]
 
 #: What a terminal would obey or hide instead of show. Tools and servers are strangers.
 _CONTROLS = re.compile(
@@ -20,6 +31,8 @@ _CONTROLS = re.compile(
     "\u2028-\u202e\u2060-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
+#: Standard error.
+_STANDARD_MAX: Final = 2
 #: The first type that fits decides; docs/reference/cli.md has the same table.
 EXIT_CODES: tuple[tuple[type[errors.GatewayError], int], ...] = (
     (errors.Denied, 3),
@@ -77,7 +90,8 @@ class Output:
 
     def value(self, value: Mapping[str, Any] | Sequence[Any]) -> None:
         """One JSON document."""
-        print(json.dumps(value, ensure_ascii=False, indent=None if self.as_json else 2))
+        indent = None if self.as_json else 2
+        print(json.dumps(value, ensure_ascii=not _takes_all(sys.stdout), indent=indent))
 
     def line(self, text: str) -> None:
         """One line for people; nothing for machines."""
@@ -112,6 +126,26 @@ class Output:
         if error.server is not None and error.server not in text:
             text = f"{error.server}: {text}"
         print(one_line(f"sark: {text}" + (f" ({words})" if words else "")), file=sys.stderr)
+
+
+def open_streams() -> None:
+    """See to it that there are standard streams, and that no text is too much for them.
+
+    A stream that is closed is nobody's: what opens the next file would become it. What a
+    terminal's encoding lacks is written as an escape.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_MAX:
+        pass  # it stays open, in the place of the one that was missing
+    os.close(fd)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115 - as long as we run
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _takes_all(stream: TextIO) -> bool:
+    return (stream.encoding or "utf-8").lower().replace("-", "").replace("_", "") == "utf8"
 
 
 def visible(text: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
-__all__ = ["Commands", "Parser", "count", "parse", "seconds"]
+__all__ = ["Commands", "Parser", "add_command", "count", "parse", "seconds"]
 
 #: Records that ``audit tail`` holds in memory at once.
 _COUNT_MAX = 1_000_000
@@ -27,8 +28,29 @@ class Parser(argparse.ArgumentParser):
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no other name
 
 
+def add_command(commands: Commands, name: str, summary: str, *examples: str) -> Parser:
+    """A command: *summary* says what it does, and *examples* are lines that can be typed."""
+    lines = ["examples:" if len(examples) > 1 else "example:", *(f"  {one}" for one in examples)]
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n".join(lines) if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _text(word: str) -> str:
+    """*word* of the command line as UTF-8, whatever the locale takes its bytes for."""
+    try:
+        return os.fsencode(word).decode("utf-8")
+    except UnicodeError:
+        return word
+
+
 def parse(parser: Parser, words: Sequence[str] | None) -> argparse.Namespace:
     """The options that *words* give; exits with status 2 where they make no sense."""
+    words = [_text(word) for word in sys.argv[1:]] if words is None else words
     options, rest = parser.parse_known_args(words)
     # argparse takes the arguments of a tool in one run; those after an option are left over.
     unknown = [one for one in rest if one.startswith("-") and one != "-"]

@@ -10,7 +10,7 @@ from attrs import asdict
 from sark_trio import PinnedTool
 from sark_trio.cli.options import add_config, add_output, read_settings, user_name
 from sark_trio.cli.output import Output
-from sark_trio.cli.parsing import Commands, Parser
+from sark_trio.cli.parsing import Commands, Parser, add_command
 from sark_trio.errors import ConfigError, UnknownTool
 from sark_trio.stores.pins import PinFile
 
@@ -22,19 +22,37 @@ _PRINT_CHARS = 12
 
 def add_parsers(commands: Commands) -> None:
     """The commands about pinned tools."""
-    parser = commands.add_parser("pins", help="tools that were approved, and that have changed")
+    parser = add_command(commands, "pins", "tools that were approved, and that have changed")
     below = parser.add_subparsers(required=True, metavar="COMMAND")
-    listing = below.add_parser("list", help="names the tools that are known, and how they stand")
+    listing = add_command(
+        below, "list", "names the tools that are known, and how they stand", "sark pins list files"
+    )
     listing.add_argument("server", nargs="?", metavar="SERVER")
     _add(listing, _list)
-    diff = below.add_parser("diff", help="shows what is different in tools that were not approved")
+    diff = add_command(
+        below,
+        "diff",
+        "shows what is different in tools that were not approved",
+        "sark pins diff files",
+    )
     _add_names(diff)
     _add(diff, _diff)
-    approve = below.add_parser("approve", help="lets tools be used as they are now")
+    approve = add_command(
+        below,
+        "approve",
+        "lets tools be used as they are now",
+        "sark pins approve files",
+        "sark pins approve files read_file --fingerprint 5f2c9e01ab34",
+    )
     _add_names(approve)
     _add_fingerprint(approve)
     _add(approve, _approve)
-    refuse = below.add_parser("refuse", help="does not let tools be used as they are now")
+    refuse = add_command(
+        below,
+        "refuse",
+        "does not let tools be used as they are now",
+        "sark pins refuse files read_file",
+    )
     _add_names(refuse)
     _add_fingerprint(refuse)
     _add(refuse, _refuse)

@@ -10,16 +10,21 @@ from sark_trio import GatewayClient, Principal
 from sark_trio.cli.arguments import add_call, read_arguments
 from sark_trio.cli.options import add_client, run_client
 from sark_trio.cli.output import Output
-from sark_trio.cli.parsing import Commands
+from sark_trio.cli.parsing import Commands, add_command
 
 __all__ = ["add_parsers"]
 
 
 def add_parsers(commands: Commands) -> None:
     """The commands about the policy."""
-    policy = commands.add_parser("policy", help="ask the policy without calling anything")
+    policy = add_command(commands, "policy", "ask the policy without calling anything")
     parsers = policy.add_subparsers(required=True, metavar="COMMAND")
-    evaluate = parsers.add_parser("eval", help="decide on one call, and send nothing")
+    evaluate = add_command(
+        parsers,
+        "eval",
+        "decide on one call, and send nothing",
+        'sark policy eval db query sql="drop table users" --as ann --role analyst',
+    )
     add_call(evaluate)
     evaluate.set_defaults(command=_eval)
     add_client(evaluate)

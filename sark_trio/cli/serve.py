@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
 import anyio
-from anyio.abc import TaskStatus
 from attrs import evolve
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.cli.options import add_audit, add_client, read_settings, run_client
 from sark_trio.cli.output import Output, one_line
-from sark_trio.cli.parsing import Commands
+from sark_trio.cli.parsing import Commands, add_command
+from sark_trio.cli.running import Signals
 from sark_trio.client.build import policy_of
 from sark_trio.client.config import GatewaySettings, Settings
-from sark_trio.client.lifetime import collapse
 from sark_trio.client.relay import callers_answer
 from sark_trio.errors import ConfigError
 from sark_trio.gateway import create_app, serve
@@ -35,7 +33,14 @@ __all__ = ["add_parser", "make_app"]
 
 def add_parser(commands: Commands) -> None:
     """``sark serve``."""
-    parser = commands.add_parser("serve", help="serve the configured servers to others")
+    parser = add_command(
+        commands,
+        "serve",
+        "serve the configured servers to others",
+        "sark serve --port 0",
+        "sark serve --host 0.0.0.0 --config gateway.toml",
+        "sark serve --stdio",
+    )
     parser.add_argument("--host", help="address to listen on; default: [gateway], or 127.0.0.1")
     parser.add_argument("--port", type=int, help="0 takes a free one; default: [gateway], or 8080")
     parser.add_argument(
@@ -58,22 +63,27 @@ def _serve(options: argparse.Namespace, output: Output) -> int:
     if options.port is not None:
         where = evolve(where, port=options.port)
 
-    metrics = Prometheus()
+    metrics, signals = Prometheus(), Signals()
 
     async def main(client: GatewayClient, _: Principal) -> int:
         app = make_app(client, evolve(settings, gateway=where), metrics)
-        try:
-            async with anyio.create_task_group() as tasks:
-                reload = partial(_reload, client, options)
-                await tasks.start(_obey_signals, tasks.cancel_scope.cancel, reload)
-                url = await tasks.start(partial(serve, app, host=where.host, port=where.port))
-                _announce(output, url, client, settings)
-        except BaseExceptionGroup as group:
-            raise collapse(group) from None
+        with anyio.CancelScope() as ending:
+            signals.steps = (ending.cancel, app.hurry)
+            signals.reload = partial(_reload, client, options)
+            run = partial(serve, app, host=where.host, port=where.port, grace_s=settings.grace_s)
+            async with anyio.create_task_group() as serving:
+                _announce(output, await serving.start(run), client, settings)
         output.line("stopped")
         return 0
 
-    return run_client(options, main, records=True, hooks=(metrics,), handlers=callers_answer())
+    return run_client(
+        options,
+        main,
+        records=True,
+        hooks=(metrics,),
+        handlers=callers_answer(),
+        signals=signals,
+    )
 
 
 def make_app(
@@ -106,28 +116,26 @@ def make_app(
 
 def _serve_host(options: argparse.Namespace, settings: Settings) -> int:
     """Serve the one host that started us, until it closes our input."""
+    signals = Signals()
 
     async def main(client: GatewayClient, principal: Principal) -> int:
         stop = anyio.Event()
-        try:
-            async with anyio.create_task_group() as tasks:
-                await tasks.start(_obey_signals, stop.set, partial(_reload, client, options))
-                await serve_stdio(
-                    client,
-                    reading=reading,
-                    writing=writing,
-                    principal=principal,
-                    grace_s=settings.grace_s,
-                    stop=stop,
-                    passthrough=settings.gateway.passthrough,
-                )
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            raise collapse(group) from None
+        with anyio.CancelScope() as ending:
+            signals.steps = (stop.set, ending.cancel)
+            signals.reload = partial(_reload, client, options)
+            await serve_stdio(
+                client,
+                reading=reading,
+                writing=writing,
+                principal=principal,
+                grace_s=settings.grace_s,
+                stop=stop,
+                passthrough=settings.gateway.passthrough,
+            )
         return 0
 
     with _own_pipes() as (reading, writing):
-        return run_client(options, main, records=True, handlers=callers_answer())
+        return run_client(options, main, records=True, handlers=callers_answer(), signals=signals)
 
 
 @contextmanager
@@ -149,22 +157,6 @@ def _own_pipes() -> Iterator[tuple[int, int]]:
         os.dup2(writing, 1)
         for fd in (reading, writing, nothing):
             os.close(fd)
-
-
-async def _obey_signals(
-    stop: Callable[[], None],
-    reload: Callable[[], None],
-    *,
-    task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
-) -> None:
-    """SIGINT and SIGTERM end it, SIGHUP reads the policy again."""
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
-        task_status.started()
-        async for number in signals:
-            if number != signal.SIGHUP:
-                stop()
-                return
-            reload()
 
 
 def _reload(client: GatewayClient, options: argparse.Namespace) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, Self, final
+from typing import Any, Final, final
 
-import anyio
 from attrs import define, field, frozen
 
 from sark_trio import jsontext
 from sark_trio.machines.freshness import CacheKey, ResponseCache
+from sark_trio.net.clock import lasting_time
 
 __all__ = ["Answer", "Ticket", "entry_bytes"]
 
@@ -38,7 +38,7 @@ class Answer:
 class Ticket:
     """The right to put an answer into the cache that was looked for and not found.
 
-    Settled once, by :meth:`keep`, :meth:`drop` or the end of its block.
+    Settled once, by :meth:`keep` or :meth:`drop`.
     """
 
     _machine: ResponseCache[bytes]
@@ -47,19 +47,13 @@ class Ticket:
     _waiter: int
     _settled: bool = field(default=False, init=False)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.drop()
-
     def keep(self, value: Mapping[str, Any], ttl_s: float) -> None:
         """Keep *value* for *ttl_s* seconds."""
         if self._settled:
             return
         self._settled = True
         encoded = jsontext.encode(value)
-        now, size = anyio.current_time(), entry_bytes(self._key, encoded)
+        now, size = lasting_time(), entry_bytes(self._key, encoded)
         self._machine.tick(now)
         self._machine.store(now, self._flight, encoded, size_bytes=size, ttl_s=ttl_s)
 

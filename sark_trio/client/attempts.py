@@ -2,8 +2,8 @@
 
 Half of :class:`~sark_trio.client.call.Call`, which decides before and records after. What is
 sent a second time is sent for one of four reasons, each of them in the record: ``retry`` (an
-attempt failed that is safe to repeat), ``input`` (the server asked for something first),
-``headers`` (the server's tool wants other headers now), or the transport's own.
+attempt failed that is safe to repeat), ``input`` (the server wanted something first), ``headers``
+(the server's tool wants other headers now), or the transport's own.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from sark_trio.client.records import Records
 from sark_trio.client.relay import Unfinished
 from sark_trio.client.signals import Signals
 from sark_trio.client.upstream import Upstream
-from sark_trio.errors import Delivery, Denied, GatewayError
+from sark_trio.errors import Delivery, Denied, GatewayError, ProtocolError
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.machines.deadline import Deadline
 from sark_trio.machines.retry import GiveUp, RetryMachine, classify, surface
-from sark_trio.mcp.faults import HeaderMismatch
+from sark_trio.mcp.faults import HeaderMismatch, UrlElicitationRequired
 from sark_trio.mcp.messages import InputRequired
 from sark_trio.mcp.tasks import Task
 from sark_trio.transports.base import Outgoing
@@ -47,6 +47,8 @@ class Attempts(Generic[T]):
     jitter: Callable[[], float]
     #: What hooks are told; ``None`` where there are none.
     signals: Signals | None = None
+    #: The decision that holds now; ``None`` as long as there is none.
+    verdict: Verdict | None = field(default=None, init=False)
     #: What it waits for.
     phase: str = field(default="connect", init=False)
     #: Whether a byte of it may have reached the server.
@@ -62,26 +64,37 @@ class Attempts(Generic[T]):
     _unfinished: InputRequired | Task | None = field(default=None, init=False)
 
     @property
-    @abstractmethod
     def delivery(self) -> Delivery:
         """How far the request has got, as long as there is no answer."""
+        return "unknown" if self.sent else "not_sent"
+
+    @property
+    def _decision(self) -> Verdict:
+        """The decision that holds now, once the call was allowed."""
+        assert self.verdict is not None
+        return self.verdict
 
     @abstractmethod
     def _blocked(self) -> Denied | None: ...
 
     @abstractmethod
-    async def _resolve(self) -> None: ...
+    async def _replan(self) -> None: ...
 
     @abstractmethod
-    async def _decide_again(self, verdict: Verdict) -> Verdict: ...
+    async def _decide_again(self, *, even_if_valid: bool = False) -> None: ...
 
     @abstractmethod
-    def _outgoing(self, verdict: Verdict) -> Outgoing: ...
+    def _outgoing(self) -> Outgoing: ...
 
-    async def _attempts(
-        self, outgoing: Outgoing, verdict: Verdict
-    ) -> tuple[dict[str, Any], Verdict]:
-        """The result, and the decision that holds for it."""
+    async def _tell(self, outgoing: Outgoing) -> dict[str, Any]:
+        """Send a notification, once: nothing ever says that it arrived."""
+        self.admitted()
+        self._on_sent()  # as far as anybody will ever know
+        await self.upstream.notify(outgoing.method, outgoing.params)
+        return {}
+
+    async def _attempts(self, outgoing: Outgoing) -> dict[str, Any]:
+        """The result, for which the decision that then holds was made."""
         upstream, budget = self.upstream, self.upstream.budget
         deadline = Deadline(self.scope.deadline)
         safety = self._plan.safety
@@ -89,7 +102,7 @@ class Attempts(Generic[T]):
         budget.on_first(anyio.current_time())
         while True:
             if self.attempts > 0:
-                verdict = await self._decide_again(verdict)
+                await self._decide_again()
             self.phase = "permit"
             try:
                 answer = await upstream.request(outgoing, self)
@@ -99,21 +112,22 @@ class Attempts(Generic[T]):
                     self.signals.attempt_failed(exc)
             else:
                 if isinstance(answer, dict):
-                    return answer, verdict
+                    return answer
                 if self.signals is not None:
                     self.signals.questioned()
                 if self._is_theirs():
                     self._unfinished = answer
-                    return Unfinished.shown(answer), verdict
+                    return Unfinished.shown(answer)
                 self.phase = "input"
                 if isinstance(answer, Task):
-                    return await self._dialogue.follow(answer, upstream.agreed), verdict
+                    return await self._dialogue.follow(answer, upstream.agreed)
                 outgoing = await self._next_round(outgoing, answer)
                 continue
-            if isinstance(failure.error, HeaderMismatch) and not self._refitted:
+            if await self._may_go_on(failure.error):
                 if self.signals is not None:
                     self.signals.retried(0.0)
-                outgoing, verdict = await self._refit(verdict)
+                if isinstance(failure.error, HeaderMismatch):
+                    outgoing = await self._refit()
                 continue
             step = retry.on_failure(now, failure, self.jitter(), budget)
             if isinstance(step, GiveUp):
@@ -130,38 +144,48 @@ class Attempts(Generic[T]):
 
     async def _next_round(self, outgoing: Outgoing, question: InputRequired) -> Outgoing:
         """The request again, with what the server asks for: an attempt of the same call."""
+        if self.asked.as_is:
+            text = f"{self.upstream.name}: {self.asked.what}: the server asks for input first"
+            raise ProtocolError(text, delivery="answered")
         self._why = "input"
         params = await self._dialogue.next_params(outgoing.method, outgoing.params, question)
         return evolve(outgoing, params=params)
 
-    async def _refit(self, verdict: Verdict) -> tuple[Outgoing, Verdict]:
-        """The request with the headers that the tool wants now (2026-07-28, "Client Behavior").
-
-        The server refused before it looked at the call, so this is safe for every call. Once.
+    async def _may_go_on(self, refusal: GatewayError) -> bool:
+        """Whether what *refusal* wants can be had: the server has not looked at the call yet, so
+        this is safe for every call.
         """
+        if isinstance(refusal, HeaderMismatch):
+            return not self._refitted
+        relay = self.asked.relay
+        theirs = self.asked.as_is or (relay is not None and not relay.takes_questions)
+        if theirs or not isinstance(refusal, UrlElicitationRequired):
+            return False
+        self._why, self.phase = "input", "input"
+        return await self._dialogue.visit(refusal, self.scope.deadline)
+
+    async def _refit(self) -> Outgoing:
+        """The request with the headers that the tool wants now (2026-07-28, "Client Behavior")."""
         self._refitted, self._why = True, "headers"
         self.upstream.catalogue.invalidate()
-        await self._resolve()
-        verdict = await self._decide_again(evolve(verdict, valid_until=float("-inf")))
-        return self._outgoing(verdict), verdict
+        await self._replan()
+        await self._decide_again(even_if_valid=True)
+        return self._outgoing()
 
     def _surfaced(self, step: GiveUp) -> GatewayError:
         error = surface(step)
         if self._dialogue.held:
-            # What the last attempt knows is not true of those before it.
-            error.attempts = self.attempts
-            error.delivery = "unknown" if error.delivery == "not_sent" else error.delivery
+            error.attempts = self.attempts  # which the machine counts by failures alone
         return error
 
     async def _aside(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
         """A request about the task that the call has become."""
-        return await self.upstream.read(method, params, self.scope.deadline)
+        return await self.upstream.read(method, params, self.scope.deadline, self.timed_out)
 
     def admitted(self) -> None:
         """The breaker let an attempt out; a refusal is none. (``Watcher``)"""
         blocked = self._blocked()
         if blocked is not None:
-            blocked.delivery = self.delivery  # of the attempts before
             raise blocked
         self.attempts += 1
         self.phase = "connect"
@@ -179,7 +203,7 @@ class Attempts(Generic[T]):
         """
         asked = self.asked.timeout_s
         own = asked is None or asked >= self.configured_timeout_s
-        own = own and not self._dialogue.asked  # nor does a person who takes their time
+        own = own and not self._dialogue.held  # nor does a person who takes their time
         return own and self.scope.cancel_called and anyio.current_time() >= self.scope.deadline
 
     async def _may_resend(self, reason: str) -> bool:

@@ -56,6 +56,9 @@ def client_of(
         identity=verifier_of(settings.identity, str(settings.source)),
         timeout_s=settings.timeout_s,
         grace_s=settings.grace_s,
+        concurrent_max=settings.concurrent_max,
+        breaker=settings.breaker,
+        retry=settings.retry,
         gateway_url=remote.gateway_url,
         api_key=remote.api_key,
         transport_mode=remote.transport_mode,
@@ -88,7 +91,7 @@ def _policy_of(settings: PolicySettings) -> Policy:
     if not settings.rego:
         return None
     data = None if settings.data is None else _read_data(settings.data)
-    return Rego(*settings.rego, query=settings.query, data=data)
+    return Rego(*settings.rego, query=settings.query, data=data, isolation=settings.isolation)
 
 
 def audit_of(settings: Settings) -> AuditLog | None:

@@ -48,6 +48,7 @@ from sark_trio.machines.freshness import (
     ttl_of,
 )
 from sark_trio.mcp.messages import Notification
+from sark_trio.net.clock import lasting_time
 from sark_trio.telemetry.events import CacheLookedUp
 from sark_trio.telemetry.hooks import Emit
 
@@ -134,7 +135,7 @@ class Cache:
             await upstream.connect()  # the era is part of the key
         key = self.key(upstream, method, params, principal)
         shared = upstream.server.cache_public and principal is not None
-        found = self._machine.lookup(anyio.current_time(), key, self.jitter(), shared=shared)
+        found = self._machine.lookup(lasting_time(), key, self.jitter(), shared=shared)
         self._looked_up(upstream.name, hit=isinstance(found, Hit))
         if isinstance(found, Hit):
             return Answer(jsontext.decode(found.value), cached=True, age_s=found.age_s)
@@ -162,11 +163,13 @@ class Cache:
         """The answer at hand, or the right to put one there; ``None``: neither.
 
         For calls: each makes its own, in its own task, with its own record and deadline.
+        Before there is a connection it is neither: nobody knows of which revision its answer
+        will be.
         """
-        if self.options is None:
+        if self.options is None or upstream.agreed is None:
             return None
         key = self.key(upstream, method, params, principal)
-        found = self._machine.lookup(anyio.current_time(), key, self.jitter())
+        found = self._machine.lookup(lasting_time(), key, self.jitter())
         self._looked_up(upstream.name, hit=isinstance(found, Hit))
         if isinstance(found, Hit):
             return Answer(jsontext.decode(found.value), cached=True, age_s=found.age_s)
@@ -271,7 +274,7 @@ class Cache:
         complete = answer.get("resultType", "complete") == "complete"
         silent_s = silent_ttl_s(upstream.server, upstream.agreed, str(key.method))
         ttl_s = ttl_of(answer.get("ttlMs"), silent_s)
-        now = anyio.current_time()
+        now = lasting_time()
         self._machine.tick(now)
         self._machine.store(
             now,
@@ -285,7 +288,7 @@ class Cache:
 
     def _fail(self, number: int, flight: _Flight, key: CacheKey, error: Exception) -> None:
         allow_stale = _may_be_covered(error)
-        end = self._machine.fail(anyio.current_time(), number, allow_stale=allow_stale)
+        end = self._machine.fail(lasting_time(), number, allow_stale=allow_stale)
         if not isinstance(end, Serve):
             flight.error = error
             return

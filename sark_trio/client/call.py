@@ -19,16 +19,18 @@ from sark_trio.client.cached import Cache
 from sark_trio.client.dialogue import Dialogue
 from sark_trio.client.redaction import redact_error, redact_result
 from sark_trio.client.relay import Unfinished
+from sark_trio.client.visits import Visits
 from sark_trio.errors import (
     CallTimeout,
     ClientClosed,
-    Delivery,
     Denied,
     GatewayError,
+    Refused,
     ToolChanged,
 )
 from sark_trio.governance.pipeline import Governor, Verdict
 from sark_trio.mcp.results import ToolResult
+from sark_trio.net.clock import lasting_time
 from sark_trio.telemetry.hooks import trace_context
 from sark_trio.transports.base import Outgoing
 
@@ -52,9 +54,10 @@ class Call(Attempts[T]):
     governor: Governor
     #: Answers to calls whose tools may be answered for.
     cache: Cache | None = None
-    verdict: Verdict | None = field(default=None, init=False)
-    #: The answer as it came, if there is one that is a result.
-    _raw: dict[str, Any] = field(factory=dict, init=False)
+    #: The right to put the answer into the cache, where it is wanted there.
+    _ticket: Ticket | None = field(default=None, init=False)
+    #: Whether the cache was looked into.
+    _looked: bool = field(default=False, init=False)
 
     async def steps(self) -> T:
         """Resolve, decide, record, attempt, oblige, record.
@@ -68,49 +71,57 @@ class Call(Attempts[T]):
             self.records.refusal(exc, None)
             raise
         self.phase = "policy"
-        verdict = await self._decide()
-        found = self._look(verdict)
+        await self._decide()
+        found = self._look()
         if isinstance(found, Answer):
-            return self._served(found.value, verdict)
-        if found is None:
-            return await self._make(verdict)
-        with found as ticket:
-            result = await self._make(verdict)
-            kept_s = self._plan.kept_s
-            ttl_s = None if kept_s is None else kept_s(self._raw)
-            # What somebody was asked for is their answer, and nobody else's.
-            unfinished = self._unfinished is not None
-            if not (_failed(result) or unfinished or self._dialogue.held) and ttl_s is not None:
-                ticket.keep(self._raw, ttl_s)
-        return result
+            return self._served(found.value)
+        self._ticket = found
+        try:
+            return await self._make()
+        finally:
+            if self._ticket is not None:
+                self._ticket.drop()
 
-    async def _make(self, verdict: Verdict) -> T:
+    async def _make(self) -> T:
         """Record, attempt, oblige, record: what was decided is done."""
         try:
-            outgoing = self._outgoing(verdict)
+            outgoing = self._outgoing()
         except Denied as denial:
-            self.records.refusal(denial, verdict)
+            self.records.refusal(denial, self.verdict)
             raise
         self.phase = "audit"
-        await self.records.intent(verdict)
+        await self.records.intent(self._decision)
+        send = self._tell if self.asked.is_notification else self._attempts
         try:
-            self._raw, verdict = await self._attempts(outgoing, verdict)
-            result, redactions = self._oblige(self._raw, verdict)
+            raw = await send(outgoing)
+            result, redactions = self._oblige(raw)
         except GatewayError as exc:
-            redact_error(exc, verdict.obligations)
+            if exc.delivery == "not_sent":
+                exc.delivery = self.delivery  # what stopped it now is not all that became of it
+            redact_error(exc, self._decision.obligations)
             self.records.failure(exc, self.attempts)
             raise
         except BaseException:
             self.records.cut_off(self.delivery, self.attempts, by_us=self.scope.cancel_called)
             raise
-        self.records.result(is_error=_failed(result), attempts=self.attempts, redactions=redactions)
+        failed = isinstance(result, ToolResult) and result.is_error
+        self.records.result(
+            is_error=failed,
+            delivery=self.asked.delivery,
+            attempts=self.attempts,
+            redactions=redactions,
+        )
+        if not failed:
+            self._keep(raw)
         return result
 
     # -- resolve and decide -------------------------------------------------------------------
 
     def _refuse_if_sick(self) -> None:
         """Spare policy and server the calls that operator or breaker would refuse anyway."""
-        refusal = self._blocked() or self.upstream.refusal(anyio.current_time())
+        refusal: Refused | None = self._blocked()
+        if refusal is None and not self.asked.is_notification:  # which says nothing about it
+            refusal = self.upstream.refusal(anyio.current_time())
         if refusal is not None:
             self.records.refusal(refusal, None)
             raise refusal
@@ -125,82 +136,106 @@ class Call(Attempts[T]):
         upstream, own = self.upstream, self.asked.handlers
         handlers = upstream.handlers if own is None else own.over(upstream.handlers)
         whose = self.asked.relay or handlers
-        self._dialogue = Dialogue(server=upstream.name, handlers=whose, send=self._aside)
+        self._dialogue = Dialogue(
+            server=upstream.name, handlers=whose, send=self._aside, visits=Visits(upstream.ears)
+        )
+        await self._replan()
+
+    async def _replan(self) -> None:
         try:
-            self._plan = await self.asked.plan(upstream)
+            self._plan = await self.asked.plan(self.upstream)
         except GatewayError as exc:
-            exc.delivery = "not_sent"  # whatever became of the list: the call itself never left
+            exc.delivery = self.delivery  # whatever became of the list, it was not the call
             raise
 
-    async def _decide(self) -> Verdict:
-        now = anyio.current_time()
-        self.verdict = verdict = await self.governor.decide(now, self._plan.query, self._plan.facts)
-        if self.signals is not None:
-            self.signals.decided(verdict, anyio.current_time() - now)
+    async def _decide(self) -> None:
+        self.verdict = verdict = await self._ask_policy()
         if not verdict.allow:
             denial = verdict.denial()
             self.records.refusal(denial, verdict)
             raise denial
-        return verdict
 
-    async def _decide_again(self, verdict: Verdict) -> Verdict:
-        """Before a further attempt: the decision that now holds, on the same bytes."""
-        now = anyio.current_time()
-        if now < verdict.valid_until:
-            return verdict
+    async def _decide_again(self, *, even_if_valid: bool = False) -> None:
+        """Before a further attempt: the decision that then holds, on the same bytes."""
+        before = self._decision
+        if lasting_time() < before.valid_until and not even_if_valid:
+            return
         self.phase = "policy"
-        again = await self.governor.decide(now, self._plan.query, self._plan.facts)
-        if self.signals is not None:
-            self.signals.decided(again, anyio.current_time() - now)
-        if again.allow and again.digest == verdict.digest:
+        again = await self._ask_policy()
+        if again.allow and again.digest == before.digest:
             self.verdict = again
-            return again
+            return
         denial = again.denial()
         if again.allow:
             denial = Denied(
                 f"the decision about {self.asked.what} changed while it was being retried",
                 reason="decision_changed",
             )
-        denial.delivery = self.delivery  # of the attempts before
         raise denial
+
+    async def _ask_policy(self) -> Verdict:
+        now = anyio.current_time()
+        verdict = await self.governor.decide(lasting_time(), self._plan.query, self._plan.facts)
+        if self.signals is not None:
+            self.signals.decided(verdict, anyio.current_time() - now)
+        return verdict
 
     # -- answered before ----------------------------------------------------------------------
 
-    def _look(self, verdict: Verdict) -> Answer | Ticket | None:
+    def _look(self) -> Answer | Ticket | None:
         """An earlier answer, where the operator lets a read-only tool be answered for."""
-        if self.cache is None or self._plan.kept_s is None or self._resumes:
+        if self.cache is None or self._plan.kept_s is None or self._resumes or self._looked:
             return None
         try:
-            params, _ = self._plan.compose(verdict.arguments)
+            params, _ = self._plan.compose(self._decision.arguments)
         except Denied:
             return None  # where it would be sent it is said, and recorded
+        self._looked = self.upstream.agreed is not None
         return self.cache.look(self.upstream, self.asked.method, params, self.asked.principal)
+
+    def _on_sent(self) -> None:
+        super()._on_sent()
+        found = self._look()  # where it could not be done before there was a connection
+        if isinstance(found, Ticket):
+            self._ticket = found
+
+    def _keep(self, raw: dict[str, Any]) -> None:
+        """Put the answer into the cache, if it is wanted there and anybody may have it."""
+        kept_s = self._plan.kept_s
+        # What somebody was asked for is their answer, and nobody else's.
+        theirs = self._unfinished is not None or self._dialogue.held
+        if self._ticket is None or kept_s is None or theirs:
+            return
+        ttl_s = kept_s(raw)
+        if ttl_s is not None:
+            self._ticket.keep(raw, ttl_s)
 
     @property
     def _resumes(self) -> bool:
         """Whether it brings answers to a question: theirs is a result of their own."""
         return self.asked.relay is not None and bool(self.asked.relay.answers)
 
-    def _served(self, raw: dict[str, Any], verdict: Verdict) -> T:
+    def _served(self, raw: dict[str, Any]) -> T:
         """An earlier answer, as policy lets it be seen now; recorded as one."""
         try:
-            result, _ = self._oblige(raw, verdict)
+            result, _ = self._oblige(raw)
         except Denied as denial:
-            self.records.refusal(denial, verdict)
+            self.records.refusal(denial, self.verdict)
             raise
-        self.records.served(verdict)
+        self.records.served(self.verdict)
         return result
 
     # -- attempt ------------------------------------------------------------------------------
 
-    def _outgoing(self, verdict: Verdict) -> Outgoing:
+    def _outgoing(self) -> Outgoing:
         asked, dialogue = self.asked, self._dialogue
-        params, headers = self._plan.compose(verdict.arguments)
+        params, headers = self._plan.compose(self._decision.arguments)
         if asked.relay is not None:
             params.update(asked.relay.answers)
         trace = self._trace()
         if trace is not None:
-            params["_meta"] = trace
+            own = params.get("_meta", {})
+            params["_meta"] = {**own, **trace} if isinstance(own, Mapping) else own
         return Outgoing(
             method=asked.method,
             params=params,
@@ -224,9 +259,9 @@ class Call(Attempts[T]):
 
     # -- oblige, and say how it ended ---------------------------------------------------------
 
-    def _oblige(self, raw: dict[str, Any], verdict: Verdict) -> tuple[T, int]:
+    def _oblige(self, raw: dict[str, Any]) -> tuple[T, int]:
         """The result as the policy lets it be seen, and how much of it was redacted."""
-        shown, redactions = redact_result(raw, verdict.obligations, self.asked.what)
+        shown, redactions = redact_result(raw, self._decision.obligations, self.asked.what)
         return self._read(shown), redactions
 
     def _read(self, shown: dict[str, Any]) -> T:
@@ -234,11 +269,6 @@ class Call(Attempts[T]):
             # Whoever has this call made knows that it may not be finished.
             return cast("T", Unfinished.of(self._unfinished, shown))
         return self._plan.parse(shown)
-
-    @property
-    def delivery(self) -> Delivery:
-        """How far the request has got, as long as there is no answer."""
-        return "unknown" if self.sent else "not_sent"
 
     def named(self, error: GatewayError) -> GatewayError:
         """*error* with what only this call knows."""
@@ -257,7 +287,3 @@ class Call(Attempts[T]):
                 delivery=delivery,
             )
         )
-
-
-def _failed(result: object) -> bool:
-    return isinstance(result, ToolResult) and result.is_error

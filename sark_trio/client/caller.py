@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar, final
+from collections.abc import Callable
+from typing import Final, TypeVar, final
 
 import anyio
 import anyio.lowlevel
@@ -17,18 +16,22 @@ from sark_trio.client.cached import Cache
 from sark_trio.client.call import TIMEOUT_MAX_S, Call
 from sark_trio.client.plans import Asked
 from sark_trio.client.records import Records
-from sark_trio.client.scopes import Scopes
+from sark_trio.client.scopes import Bounded, Scopes
 from sark_trio.client.signals import Signals
 from sark_trio.client.upstream import Upstream
-from sark_trio.errors import ClientClosed, GatewayError
+from sark_trio.errors import ClientClosed, GatewayError, Overloaded
 from sark_trio.governance.filters import ToolFacts
 from sark_trio.governance.pipeline import Governor, Verdict
+from sark_trio.machines.limiter import ConcurrencyLimiter
+from sark_trio.net.clock import lasting_time
 from sark_trio.stores.audit import AuditLog
 from sark_trio.telemetry.hooks import Emitter
 
-__all__ = ["Caller", "request_ids"]
+__all__ = ["CONCURRENT_MAX", "Caller", "request_ids"]
 
 T = TypeVar("T")
+#: Twice as many as may wait for connections: a loop that went wild, and no crowd.
+CONCURRENT_MAX: Final = 20_000
 
 
 def request_ids() -> Callable[[], str]:
@@ -55,8 +58,10 @@ class Caller:
     audit: AuditLog
     timeout_s: float
     jitter: Callable[[], float]
-    new_id: Callable[[], str]
+    new_id: Callable[[], str] = field(factory=request_ids)
     emitter: Emitter | None = None
+    #: Calls of each principal that are under way.
+    places: ConcurrencyLimiter = field(factory=lambda: ConcurrencyLimiter(CONCURRENT_MAX))
     #: Answers to calls whose tools may be answered for; set before the first call.
     cache: Cache | None = field(default=None, init=False)
     closing: bool = field(default=False, init=False)
@@ -84,10 +89,25 @@ class Caller:
         except BaseException as exc:
             signals.failed(exc)
             raise
-        signals.answered(result)
+        signals.done(result, asked.delivery)
         return result
 
     async def _invoke(
+        self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
+    ) -> T:
+        who = f"{asked.principal.kind}:{asked.principal.id}"
+        if not self.places.acquire(who):  # before it costs a decision, or a record
+            raise Overloaded(
+                f"{asked.principal.id!r} has as many calls under way as one caller may",
+                reason="concurrency_caller",
+                server=upstream.name,
+            )
+        try:
+            return await self._call(upstream, asked, request_id, signals)
+        finally:
+            self.places.release(who)
+
+    async def _call(
         self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
     ) -> T:
         began = anyio.current_time()
@@ -133,21 +153,17 @@ class Caller:
         """What would be decided about *asked*; nothing is sent or recorded."""
         rule = upstream.server.rule(asked.tool)
         facts = ToolFacts(sensitive_params=frozenset(rule.sensitive_params))
-        return await self.governor.decide(anyio.current_time(), query_of(upstream, asked), facts)
+        return await self.governor.decide(lasting_time(), query_of(upstream, asked), facts)
 
-    @contextmanager
-    def under_way(self, scope: anyio.CancelScope) -> Iterator[None]:
-        """Count *scope* among the calls under way, which the client's end cancels.
+    def bounded(self, timeout_s: float, late: Callable[[], GatewayError]) -> Bounded:
+        """For what is no call, and has to end like one: ``with caller.bounded(...):``.
 
-        :raises ClientClosed: it has begun already.
+        :param late: the error once *timeout_s* seconds have passed.
+        :raises ClientClosed: the client is closed, or is while it runs.
         """
         if self.closing:
             raise ClientClosed("the client is closed")
-        self._scopes.add(scope)
-        try:
-            yield
-        finally:
-            self._scopes.discard(scope)
+        return Bounded(self._scopes, anyio.current_time() + timeout_s, late)
 
     @property
     def running(self) -> int:

@@ -24,6 +24,7 @@ from sark_trio.machines.caching import TTL_S_MAX, ttl_of
 from sark_trio.mcp.pins import PinState
 from sark_trio.mcp.results import page_of
 from sark_trio.mcp.tools import Tool, parse_tools
+from sark_trio.net.clock import lasting_time
 from sark_trio.telemetry.events import CacheLookedUp, ListFetched
 from sark_trio.telemetry.hooks import Reporter
 
@@ -107,7 +108,7 @@ class Catalogue:
         :raises GatewayError: the fetch failed; each waiting caller gets that error.
         """
         listing = self._listing
-        if listing is not None and anyio.current_time() < listing.expires_at:
+        if listing is not None and lasting_time() < listing.expires_at:
             self._looked_up(hit=True)
             return listing
         return await self._join()
@@ -122,12 +123,12 @@ class Catalogue:
         :raises ToolChanged: it is not as it was approved.
         """
         listing = self._listing
-        if listing is None or anyio.current_time() - listing.fetched_at >= DEFAULT_TTL_S:
+        if listing is None or lasting_time() - listing.fetched_at >= DEFAULT_TTL_S:
             listing = await self._join()
         else:
             self._looked_up(hit=True)
         found = listing.tools.get(name)
-        if found is None and anyio.current_time() - listing.fetched_at >= REFRESH_MIN_S:
+        if found is None and lasting_time() - listing.fetched_at >= REFRESH_MIN_S:
             listing = await self._join()
             found = listing.tools.get(name)
         if found is None:
@@ -156,12 +157,23 @@ class Catalogue:
 
     async def _join(self) -> Listing:
         self._looked_up(hit=False)
+        asked_at = anyio.current_time()
+        flight = await self._land()
+        if flight.timed_out and flight.began < asked_at:
+            # Its time was up, not ours: we came when it had already been under way.
+            flight = await self._land()
+        if flight.listing is None:
+            raise flight.failure(self._server) from flight.error
+        return flight.listing
+
+    async def _land(self) -> _Flight:
+        """Join the fetch that is under way, or begin one, and wait for its end."""
         wanted = self._generation
         while (flight := self._flight) is not None and flight.generation < wanted:
             # One fetch at a time, however often the server says that its tools changed.
             await flight.done.wait()
         if flight is None:
-            flight = _Flight(generation=self._generation)
+            flight = _Flight(generation=self._generation, began=anyio.current_time())
             self._spawn(partial(self._fly, flight))
             self._flight = flight
         flight.waiting += 1
@@ -171,9 +183,7 @@ class Catalogue:
             flight.waiting -= 1
             if flight.waiting == 0 and not flight.done.is_set():
                 self._abandon(flight)
-        if flight.listing is None:
-            raise flight.failure(self._server) from flight.error
-        return flight.listing
+        return flight
 
     def _abandon(self, flight: _Flight) -> None:
         """Nobody waits for it any more; whoever comes next must not join it."""
@@ -182,8 +192,7 @@ class Catalogue:
         flight.scope.cancel()
 
     async def _fly(self, flight: _Flight) -> None:
-        began = anyio.current_time()
-        flight.scope.deadline = began + LIST_TIMEOUT_S
+        flight.scope.deadline = flight.began + LIST_TIMEOUT_S
         try:
             with flight.scope:
                 flight.listing = await self._fetch_all(flight.scope.deadline)
@@ -192,13 +201,14 @@ class Catalogue:
             if flight.waiting and flight.scope.cancelled_caught:
                 message = f"{self._server}: no list of tools within {LIST_TIMEOUT_S:g} s"
                 flight.error = CallTimeout(message, server=self._server)
+                flight.timed_out = True
         except GatewayError as exc:
             flight.error = exc
         finally:
             if self._flight is flight:
                 self._flight = None
             flight.done.set()
-            self._fetched(flight, anyio.current_time() - began)
+            self._fetched(flight, anyio.current_time() - flight.began)
 
     def _fetched(self, flight: _Flight, seconds: float) -> None:
         listing, error = flight.listing, flight.error
@@ -246,7 +256,7 @@ class Catalogue:
             withheld = dict(await self.guard(tools))
             tools = {name: tool for name, tool in tools.items() if name not in withheld}
             ttl_s = min(ttl_s, WITHHELD_TTL_S) if withheld else ttl_s
-        now = anyio.current_time()
+        now = lasting_time()
         return Listing(
             tools=tools,
             rejected={one.name: one.reason for one in parsed.rejected},
@@ -268,9 +278,11 @@ class _Flight:
     """One fetch under way, and who waits for it."""
 
     generation: int
+    began: float
     scope: anyio.CancelScope = field(factory=anyio.CancelScope)
     done: anyio.Event = field(factory=anyio.Event)
     waiting: int = 0
+    timed_out: bool = False
     listing: Listing | None = None
     error: GatewayError | None = None
 

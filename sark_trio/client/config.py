@@ -12,31 +12,23 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, final
+from typing import Any, final
 
 from attrs import field, frozen
 
 from sark_trio import jsontext
-from sark_trio.client.authorizing.settings import auth_of
+from sark_trio.client.caller import CONCURRENT_MAX
 from sark_trio.client.config_gateway import GatewaySettings, read_gateway
 from sark_trio.client.config_pins import read_pins
 from sark_trio.client.config_remote import RemoteSettings, read_remote
+from sark_trio.client.config_servers import read_host_server, read_name, read_server
 from sark_trio.client.pins import Pins
-from sark_trio.client.servers import (
-    Http,
-    Registry,
-    Server,
-    Stdio,
-    ToolRule,
-    at_url,
-    check_name,
-)
+from sark_trio.client.servers import Server
 from sark_trio.client.table import Table
 from sark_trio.errors import ConfigError
+from sark_trio.governance.isolation import Isolation
 from sark_trio.machines.circuit import BreakerOptions
-from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
-from sark_trio.net.tls import TLSOptions
 from sark_trio.stores.audit_files import FsyncMode
 
 __all__ = [
@@ -50,7 +42,6 @@ __all__ = [
 
 #: No configuration of ours is larger; reading a wrong file must not fill memory.
 _FILE_BYTES_MAX = 4 * 1024 * 1024
-_Made = TypeVar("_Made")
 _POSITION = re.compile(r"line (\d+),? column (\d+)")
 
 
@@ -62,6 +53,8 @@ class PolicySettings:
     rego: tuple[Path, ...] = ()
     data: Path | None = None
     query: str | None = None
+    #: Of *rego*: how it is kept in processes of its own; without it, it is in ours.
+    isolation: Isolation | None = None
     opa: str | None = None
     opa_path: str | None = None
     opa_token: str | None = field(default=None, repr=False)
@@ -103,6 +96,11 @@ class Settings:
     identity: IdentitySettings = IdentitySettings()
     timeout_s: float = 30.0
     grace_s: float = 5.0
+    #: Calls of one principal at once.
+    concurrent_max: int = CONCURRENT_MAX
+    #: Of servers that have none of their own; ``None`` is the default of both.
+    breaker: BreakerOptions | None = None
+    retry: RetryConfig | None = None
     gateway: GatewaySettings = field(factory=GatewaySettings)
     remote: RemoteSettings = field(factory=RemoteSettings)
     #: Where agents run, by their ids.
@@ -169,39 +167,23 @@ def _from_json(root: Table, path: Path) -> Settings:
     key = "mcpServers" if "mcpServers" in root.data or "servers" not in root.data else "servers"
     if key not in root.data:
         raise root.error("no 'mcpServers' in it: not an MCP host's configuration")
-    servers = {_name(n, t): _host_server(t) for n, t in root.tables(key).items()}
+    servers = {read_name(n, t): read_host_server(t) for n, t in root.tables(key).items()}
     return Settings(source=path, servers=servers)
-
-
-def _name(name: str, table: Table) -> str:
-    try:
-        return check_name(name)
-    except ConfigError as exc:
-        raise table.error(exc.message) from exc
-
-
-def _host_server(table: Table) -> Server:
-    if "command" in table.data:
-        command = (table.take("command", str), *table.strings("args", ()))
-        cwd, env = table.take("cwd", str, None), table.mapping("env")
-        return _build(table, Stdio, command, cwd=cwd, env=env)
-    for key in ("url", "serverUrl", "httpUrl"):
-        if key in table.data:
-            url = table.take(key, str)
-            return _build(table, at_url(url), url, headers=table.mapping("headers"))
-    raise table.error("neither 'command' nor 'url'")
 
 
 def _from_toml(root: Table, path: Path) -> Settings:
     client = root.table("client")
     settings = Settings(
         source=path,
-        servers={_name(n, t): _server(t, path) for n, t in root.tables("servers").items()},
+        servers={read_name(n, t): read_server(t, path) for n, t in root.tables("servers").items()},
         policy=_policy(root.table("policy"), path),
         audit=_audit(root.table("audit"), path) if "audit" in root.data else None,
         identity=_identity(root.table("identity"), path),
         timeout_s=client.number("timeout_s", 30.0),
         grace_s=client.number("grace_s", 5.0),
+        concurrent_max=client.take("concurrent_max", int, CONCURRENT_MAX),
+        breaker=client.options("breaker", BreakerOptions),
+        retry=client.options("retry", RetryConfig),
         gateway=read_gateway(root.table("gateway")),
         remote=read_remote(client),
         agents=root.mapping("agents"),
@@ -212,81 +194,13 @@ def _from_toml(root: Table, path: Path) -> Settings:
     return settings
 
 
-def _server(table: Table, path: Path) -> Server:
-    common: dict[str, Any] = {
-        "trusted": table.take("trusted", bool, default=False),
-        "sensitivity": table.take("sensitivity", str, "medium"),
-        "tools": {name: _tool(one) for name, one in table.tables("tools").items()},
-        "timeout_s": table.number("timeout_s"),
-        "protocol_version": table.take("protocol_version", str, None),
-        "cache_public": table.take("cache_public", bool, default=False),
-        "pins": table.take("pins", str, None),
-        "breaker": _options(table, "breaker", BreakerOptions),
-        "retry": _options(table, "retry", RetryConfig),
-    }
-    if sum(key in table.data for key in ("url", "registry", "command")) != 1:
-        raise table.error("needs exactly one of 'url', 'command' and 'registry'")
-    tls = _tls(table.table("tls"), path) if "tls" in table.data else None
-    server: Server
-    own: dict[str, Any]
-    if "url" in table.data:
-        url = table.take("url", str)
-        own = {"headers": table.mapping("headers"), "tls": tls}
-        own["addresses"] = table.take("addresses", str, "any")
-        if "auth" in table.data and at_url(url) is Http:
-            own["auth"] = auth_of(table.table("auth"), path, tls)
-        server = _build(table, at_url(url), url, **own, **common)
-    elif "registry" in table.data:
-        url, name = table.take("registry", str), table.take("server", str)
-        key = table.take("api_key", str, None)
-        own = {"tls": tls, "addresses": table.take("addresses", str, "any")}
-        server = _build(table, Registry, url, name, api_key=key, **own, **common)
-    else:
-        command, cwd = table.strings("command"), table.take("cwd", str, None)
-        where = None if cwd is None else path.parent / cwd
-        own = {"env": table.mapping("env"), "limits": _options(table, "limits", ResourceLimits)}
-        server = _build(table, Stdio, command, cwd=where, **own, **common)
-    table.finish()
-    return server
-
-
-def _tool(table: Table) -> ToolRule:
-    rule = _build(
-        table,
-        ToolRule,
-        sensitivity=table.take("sensitivity", str, None),
-        sensitive_params=table.strings("sensitive_params", ()),
-        replay_safe=table.take("replay_safe", bool, None),
-        timeout_s=table.number("timeout_s"),
-        cache_ttl_s=table.number("cache_ttl_s"),
-    )
-    table.finish()
-    return rule
-
-
-def _options(table: Table, key: str, kind: type[_Made]) -> _Made | None:
-    """A table whose keys are the options of a machine, by their own names."""
-    if key not in table.data:
-        return None
-    below = table.table(key)
-    return _build(below, kind, **below.data)
-
-
-def _tls(table: Table, path: Path) -> TLSOptions:
-    names = ("ca_file", "client_cert_file", "client_key_file")
-    files = {n: str(path.parent / table.take(n, str)) for n in names if n in table.data}
-    pins = table.strings("pins_sha256", ())
-    options = _build(table, TLSOptions, pins_sha256=pins, **files)
-    table.finish()
-    return options
-
-
 def _policy(table: Table, path: Path) -> PolicySettings:
     data = table.take("data", str, None)
     settings = PolicySettings(
         rego=tuple(path.parent / name for name in table.strings("rego", ())),
         data=None if data is None else path.parent / data,
         query=table.take("query", str, None),
+        isolation=table.options("isolation", Isolation),
         opa=table.take("opa", str, None),
         opa_path=table.take("opa_path", str, None),
         opa_token=table.take("opa_token", str, None),
@@ -294,6 +208,8 @@ def _policy(table: Table, path: Path) -> PolicySettings:
     )
     if bool(settings.rego) + bool(settings.opa) + settings.allow_all > 1:
         raise table.error("needs exactly one of 'rego', 'opa' and 'allow_all'")
+    if settings.isolation is not None and not settings.rego:
+        raise table.error("only 'rego' is evaluated by us", "isolation")
     table.finish()
     return settings
 
@@ -323,13 +239,3 @@ def _identity(table: Table, path: Path) -> IdentitySettings:
     )
     table.finish()
     return settings
-
-
-def _build(table: Table, kind: type[_Made], *args: Any, **options: Any) -> _Made:
-    """Make *kind*, and say where in the file the value stands that it refuses."""
-    try:
-        return kind(*args, **options)
-    except ConfigError as exc:
-        raise table.error(exc.message) from exc
-    except (TypeError, ValueError) as exc:
-        raise table.error(str(exc).replace(f"{kind.__name__}.__init__() ", "")) from exc

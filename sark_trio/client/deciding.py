@@ -6,17 +6,18 @@ Whoever asks is told one word of why, and never the policy's own; those are in t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, final
 
-import anyio
 from attrs import field, frozen
 
 from sark_trio.client.caller import Caller
-from sark_trio.errors import CallTimeout, ClientClosed, InvalidArguments
-from sark_trio.governance.audit_record import AuditedCall
+from sark_trio.client.records import audited_call
+from sark_trio.errors import CallTimeout, InvalidArguments
 from sark_trio.governance.filters import ToolFacts
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.query import Query
+from sark_trio.net.clock import lasting_time
 
 __all__ = ["Authorization", "authorize"]
 
@@ -54,15 +55,23 @@ async def authorize(
     :param labels: facts for the record.
     :raises AuditUnavailable: the decision cannot be recorded: there is none.
     :raises CallTimeout: the policy did not answer in time.
+    :raises ClientClosed: the client is closed, or was meanwhile.
     """
-    if caller.closing:
-        raise ClientClosed("the client is closed")
     audit_id = caller.new_id()
-    with anyio.CancelScope(deadline=anyio.current_time() + caller.timeout_s):
+    with caller.bounded(caller.timeout_s, partial(_late, caller.timeout_s)):
         word, verdict = objection, None
         if word is None:
             word, verdict = await _ask(caller, query, facts)
-        call = _record(caller, audit_id, query, verdict, labels)
+        call = audited_call(
+            caller.audit,
+            verdict,
+            request_id=audit_id,
+            server=query.server or "",
+            tool=query.tool,
+            method=query.action,
+            principal=query.principal,
+            labels=labels,
+        )
         if verdict is not None and verdict.allow:
             await caller.audit.allowed(call, verdict.reason)
             return Authorization(
@@ -75,42 +84,17 @@ async def authorize(
         said = "" if verdict is None else verdict.fault or verdict.reason
         await caller.audit.denied(call, f"{word}: {said}" if said else word)
         return Authorization(allow=False, reason=word, audit_id=audit_id)
-    raise CallTimeout(f"no decision within {caller.timeout_s:g} s", phase="policy")
+
+
+def _late(timeout_s: float) -> CallTimeout:
+    text = f"no decision within {timeout_s:g} s"
+    return CallTimeout(text, phase="policy", delivery="not_sent")
 
 
 async def _ask(caller: Caller, query: Query, facts: ToolFacts | None) -> tuple[str, Verdict | None]:
     """The policy's answer, and one word for it."""
     try:
-        verdict = await caller.governor.decide(anyio.current_time(), query, facts)
+        verdict = await caller.governor.decide(lasting_time(), query, facts)
     except InvalidArguments:
         return "invalid_arguments", None
     return "allowed" if verdict.allow else verdict.denial().reason, verdict
-
-
-def _record(
-    caller: Caller,
-    audit_id: str,
-    query: Query,
-    verdict: Verdict | None,
-    labels: Mapping[str, str],
-) -> AuditedCall:
-    facts: dict[str, Any] = {}
-    if verdict is not None:
-        facts = {
-            "decision_id": verdict.decision_id,
-            "policy_revision": verdict.revision,
-            "args_digest": caller.audit.reference(verdict.digest) if verdict.digest else None,
-            "args": verdict.arguments if verdict.allow else verdict.query.arguments,
-            "erased": verdict.removed,
-            "redactions": len(verdict.redacted),
-        }
-    return AuditedCall(
-        request_id=audit_id,
-        server=query.server or "",
-        tool=query.tool,
-        method=query.action,
-        principal_id=query.principal.id,
-        principal_kind=query.principal.kind,
-        labels=labels,
-        **facts,
-    )

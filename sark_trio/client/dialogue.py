@@ -15,8 +15,16 @@ from attrs import define, field
 
 from sark_trio.client.handlers import Handlers
 from sark_trio.client.relay import Relay
+from sark_trio.client.visits import Visits
 from sark_trio.errors import GatewayError, ProtocolError, RemoteError
-from sark_trio.mcp.faults import METHOD_NOT_FOUND, HandlerFailed, TaskCancelled, remote_error
+from sark_trio.mcp.asking import ELICIT
+from sark_trio.mcp.faults import (
+    METHOD_NOT_FOUND,
+    HandlerFailed,
+    TaskCancelled,
+    UrlElicitationRequired,
+    remote_error,
+)
 from sark_trio.mcp.messages import Agreed, InputRequired, Request
 from sark_trio.mcp.rounds import Again, Ask, End, Rounds
 from sark_trio.mcp.tasks import Answer, Ended, Fetch, Poll, Polling, Task, parse_task
@@ -39,11 +47,13 @@ class Dialogue:
 
     :param server: the server's name.
     :param send: makes one safe request about a task, retried.
+    :param visits: of pages that a person must see before the call is made.
     """
 
     server: str
     handlers: Handlers | Relay
     send: Callable[[str, Mapping[str, Any]], Awaitable[dict[str, Any]]]
+    visits: Visits
     #: Requests of the server's that are with a handler now, or were.
     asked: int = field(default=0, init=False)
     _rounds: Rounds | None = field(default=None, init=False)
@@ -51,7 +61,7 @@ class Dialogue:
     @property
     def held(self) -> bool:
         """Whether anything was said beside request and result."""
-        return self._rounds is not None or self.asked > 0
+        return self._rounds is not None or self.asked > 0 or self.visits.count > 0
 
     def capabilities(self) -> dict[str, Any]:
         """What is offered for this call."""
@@ -82,6 +92,24 @@ class Dialogue:
         assert isinstance(step, Again), step
         await anyio.sleep(step.delay_s)
         return step.params
+
+    async def visit(self, refusal: UrlElicitationRequired, deadline: float) -> bool:
+        """Whether a person went to the pages that *refusal* names, so that it is worth a new try.
+
+        :raises HandlerFailed: the handler failed.
+        """
+        offered = self.handlers.capabilities(modern=False).get("elicitation", {})
+        pages = self.visits.of(refusal) if "url" in offered else None
+        if pages is None:
+            return False
+        with self.visits.expect(pages) as done:
+            asked = {key: {"method": ELICIT, "params": page} for key, page in pages.items()}
+            answers = await self._answers(asked)
+            if any(answer.get("action") != "accept" for answer in answers.values()):
+                return False
+            # To accept is to go there, not to have been there.
+            await self.visits.wait(done, deadline)
+        return True
 
     async def follow(self, task: Task, agreed: Agreed | None) -> dict[str, Any]:
         """The result of the call that became *task*.

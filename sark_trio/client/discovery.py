@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import anyio
 
 from sark_trio.client.listing import ServerInfo, ToolInfo, ToolListing, tool_info
+from sark_trio.client.permitted import permitted
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import CallTimeout, GatewayError
 from sark_trio.governance.pipeline import Governor
@@ -52,7 +53,7 @@ async def tools_seen_by(
         )
         for (server, tool), info in named.items()
     ]
-    allowed = await governor.filter_list(anyio.current_time(), queries)
+    allowed = await permitted(governor, queries)
     return tuple(named[query.server or "", query.tool or ""] for query in allowed)
 
 
@@ -75,7 +76,7 @@ async def servers_seen_by(
         )
         for name, info in named.items()
     ]
-    allowed = await governor.filter_list(anyio.current_time(), queries)
+    allowed = await permitted(governor, queries)
     return tuple(named[query.server or ""] for query in allowed)
 
 

@@ -20,7 +20,6 @@ from sark_trio.client.servers import Server, check_name
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import ClientClosed, ConfigError, UnknownServer, UsageError
 from sark_trio.net.pool import ConnectionPool
-from sark_trio.stores.audit import AuditLog
 
 __all__ = ["Engine", "State"]
 
@@ -42,7 +41,6 @@ class Engine:
     :param make: the upstream of a named server; raises ConfigError.
     """
 
-    audit: AuditLog
     errands: ConnectionPool
     gateway: GatewayLink
     caller: Caller
@@ -113,7 +111,7 @@ class Engine:
 
     async def _keep_log(self, scope: anyio.CancelScope, *, task_status: TaskStatus[None]) -> None:
         with scope:
-            await self.audit.run(task_status=task_status)
+            await self.caller.audit.run(task_status=task_status)
 
     async def _wind_down(self, grace_s: float) -> None:
         """Refuse, let end, cancel, close transports, and only then the log of it all."""
@@ -126,7 +124,7 @@ class Engine:
                 closing.start_soon(self.offered.aclose)
         self.gateway.pool.shutdown()
         self.errands.shutdown()
-        await self.audit.aclose()
+        await self.caller.audit.aclose()
 
     # -- servers ------------------------------------------------------------------------------
 
@@ -171,6 +169,8 @@ class Engine:
 
         :raises ConfigError: a name cannot be one, or a server cannot be.
         """
+        if not isinstance(servers, Mapping):
+            raise ConfigError("expected servers by their names", source="servers")
         for name, server in servers.items():
             self.upstreams[name] = self._new(name, server)
 

@@ -14,7 +14,11 @@ from sark_trio.machines.deadline import Deadline
 from sark_trio.machines.retry import GiveUp, RetryConfig, RetryMachine, Safety, classify, surface
 from sark_trio.transports.base import Outgoing
 
-__all__ = ["Errand", "Watcher"]
+__all__ = ["Errand", "Late", "Watcher"]
+
+#: Says whether a cancellation is a failure of the server's; ``None``: it is, once the deadline of
+#: the errand has passed.
+Late = Callable[[], bool] | None
 
 
 class Watcher(Protocol):
@@ -43,6 +47,7 @@ class Errand:
     budget: RetryBudget
     jitter: Callable[[], float]
     deadline: float
+    late: Late = None
     _machine: RetryMachine = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -81,6 +86,8 @@ class Errand:
 
     def timed_out(self) -> bool:
         """Whether it took too long, rather than that nobody waits for it any more. (``Watcher``)"""
+        if self.late is not None:
+            return self.late()
         return anyio.current_time() >= self.deadline
 
     async def _may_resend(self, reason: str) -> bool:

@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import TaskStatus
 from attrs import frozen
 
-from sark_trio.client.caller import Caller, request_ids
+from sark_trio.client.caller import CONCURRENT_MAX, Caller
 from sark_trio.client.chapters.agents import Agents
 from sark_trio.client.chapters.checks import Checks
 from sark_trio.client.chapters.events import Events, event_streams
@@ -42,18 +42,20 @@ from sark_trio.client.chapters.tasks import Tasks
 from sark_trio.client.chapters.tools import Tools
 from sark_trio.client.engine import Engine, State
 from sark_trio.client.handlers import Handlers
-from sark_trio.client.held import HeldCalls
 from sark_trio.client.lifetime import Lifetime
 from sark_trio.client.modes import TransportMode
 from sark_trio.client.pins import Pins, keeper_of
 from sark_trio.client.servers import Server
-from sark_trio.client.upstream import UpstreamStatistics
+from sark_trio.client.snapshots import UpstreamStatistics
 from sark_trio.client.wiring import (
     ErrorHandling,
     cache_of,
     check_times,
     emitter_to,
     link_to,
+    log_of,
+    places_of,
+    principal_of,
     ready,
     servers_of,
     with_keys,
@@ -126,6 +128,8 @@ class GatewayClient(
         their own.
     :param timeout_s: deadline of a call, retries included; default 30, at most 300.
     :param grace_s: time that running calls get when the client closes; default 5.
+    :param concurrent_max: calls of one principal under way at once; one more is refused
+        (:class:`~sark_trio.errors.Overloaded`) before anything is decided; default 20,000.
     :param breaker: circuit breaker of servers that have none of their own.
     :param retry: retry schedule of servers that have none of their own.
     :param enable_error_handling: without it a call is one attempt, and no breaker refuses it;
@@ -156,6 +160,7 @@ class GatewayClient(
         tls: TLSOptions | None = None,
         timeout_s: float = 30.0,
         grace_s: float = 5.0,
+        concurrent_max: int = CONCURRENT_MAX,
         breaker: BreakerOptions | None = None,
         retry: RetryConfig | None = None,
         enable_error_handling: bool = True,
@@ -167,7 +172,7 @@ class GatewayClient(
         jitter: Callable[[], float] = random.random,
     ) -> None:
         check_times(timeout_s, grace_s)
-        self._principal = principal or Principal.anonymous()
+        self._principal = principal_of(principal)
         errands = ConnectionPool(backend=AnyIOBackend(), tls=tls)
         self._exchange = exchange = Exchange(errands)
         self._agents = dict(agents or {})
@@ -175,7 +180,7 @@ class GatewayClient(
         self._gateway = link_to(
             gateway_url, api_key, mode=transport_mode, max_connections=max_connections, tls=tls
         )
-        self._audit = audit if isinstance(audit, AuditLog) else AuditLog(audit)
+        self._audit = log_of(audit)
         self._emitter = emitter_to(hooks, self._audit)
         self._pins = keeper_of(pins, self._audit.event_nowait)
         self._handling = handling = ErrorHandling(
@@ -188,17 +193,17 @@ class GatewayClient(
             on_notice=self._on_notice,
             handlers=handlers or Handlers(),
             pins=self._pins,
+            audit=self._audit,
         )
         self._caller = Caller(
             governor=Governor(policy=ready(policy, exchange)),
             audit=self._audit,
             timeout_s=timeout_s,
             jitter=jitter,
-            new_id=request_ids(),
             emitter=self._emitter,
+            places=places_of(concurrent_max),
         )
         self._engine = Engine(
-            audit=self._audit,
             errands=errands,
             caller=self._caller,
             grace_s=grace_s,
@@ -209,7 +214,6 @@ class GatewayClient(
         self._engine.offered = servers_of(self._gateway, self._engine, self._cache, handling)
         self._events = event_streams(self._gateway, self._engine.open_tasks, jitter, self._emitter)
         self._engine.put(servers or {})
-        self._held = HeldCalls()
         self._lifetime = Lifetime(self._engine.run, self._engine.close)
 
     # -- life ---------------------------------------------------------------------------------

@@ -56,7 +56,9 @@ class Handlers:
     :param elicit: fills in a form: its content, or ``"decline"`` or ``"cancel"``; ``"accept"``
         takes all defaults. Fields that are left out get their defaults; what breaks the form's
         schema is not sent.
-    :param visit: sends a person to a page: ``"accept"`` when the person agreed to go there.
+    :param visit: sends a person to a page: ``"accept"`` when the person agreed to go there. Also
+        asked where a server of 2025-11-25 refuses a call until a page was visited; the call is
+        then made again once the server says that it was.
     :param sample: has a model answer: a ``CreateMessageResult`` (``model``, ``content``, maybe
         ``stopReason``); ``None`` declines.
     :param sample_tools: *sample* can let the model use the tools of the request.

@@ -89,7 +89,8 @@ class _HeldCall:
         """
         try:
             while not self._ended and not self._questions:
-                self._news = anyio.Event()
+                if self._news.is_set():  # else somebody waits for it, who came twice
+                    self._news = anyio.Event()
                 await self._news.wait()
         except BaseException:
             self.scope.cancel()
@@ -100,7 +101,7 @@ class _HeldCall:
             return False, {"resultType": "input_required", "inputRequests": requests}
         self._taken.set()
         if self._error is not None:
-            raise self._error
+            raise self._error.twin() if isinstance(self._error, GatewayError) else self._error
         assert self._result is not None
         return True, self._result
 

@@ -1,7 +1,7 @@
 """Lists of what a server offers beside tools, as policy lets one see them.
 
 A list is asked for in the client's own name, page by page, through the cache; each page is put
-to the policy in one batch, and what the policy does not let its reader see is not in it.
+to the policy at once, and what the policy does not let its reader see is not in it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Generic, TypeVar, final
 
-import anyio
 from attrs import define, field
 
 from sark_trio.client.cached import Cache
 from sark_trio.client.caller import Caller
+from sark_trio.client.permitted import permitted
 from sark_trio.client.upstream import Upstream
-from sark_trio.errors import CallTimeout, ClientClosed
+from sark_trio.errors import CallTimeout
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Query
 from sark_trio.mcp.paging import PageWalk
@@ -61,13 +61,12 @@ class Offers(Generic[Item]):
         """
         if self._walk.done:
             return None
-        with anyio.CancelScope(deadline=anyio.current_time() + PAGE_TIMEOUT_S) as scope:
-            with self.caller.under_way(scope):
-                return await self._page(scope.deadline)
-        if anyio.current_time() < scope.deadline:
-            raise ClientClosed(f"{self.upstream.name}: the client was closed")
+        with self.caller.bounded(PAGE_TIMEOUT_S, self._late) as scope:
+            return await self._page(scope.deadline)
+
+    def _late(self) -> CallTimeout:
         text = f"{self.upstream.name}: no page of {self.method} within {PAGE_TIMEOUT_S:g} s"
-        raise CallTimeout(text, server=self.upstream.name)
+        return CallTimeout(text, server=self.upstream.name)
 
     async def _page(self, deadline: float) -> Sequence[Item]:
         governor, name = self.caller.governor, self.upstream.name
@@ -79,7 +78,7 @@ class Offers(Generic[Item]):
         page = await self.cache.fetch(self.upstream, self.method, params, ask, principal=None)
         items = [one for one in map(self.parse, self._walk.take(page.value)) if one is not None]
         asked = [self._query(item) for item in items]
-        seen = {id(query) for query in await governor.filter_list(anyio.current_time(), asked)}
+        seen = {id(query) for query in await permitted(governor, asked)}
         return [item for item, query in zip(items, asked, strict=True) if id(query) in seen]
 
     def _query(self, item: Item) -> Query:

@@ -17,6 +17,7 @@ from sark_trio.client.handlers import Handlers
 from sark_trio.client.relay import Relay
 from sark_trio.client.servers import Server
 from sark_trio.client.upstream import Upstream
+from sark_trio.errors import Delivery, UsageError
 from sark_trio.governance.filters import ToolFacts
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Query
@@ -33,6 +34,16 @@ from sark_trio.mcp.progress import (
 )
 
 __all__ = ["Asked", "Plan"]
+
+
+def _is_a(kind: type) -> Callable[[Any, Any, Any], None]:
+    def check(_: object, attribute: Any, value: object) -> None:
+        if value is not None and not isinstance(value, kind):
+            got = type(value).__name__
+            raise UsageError(f"{attribute.name}: expected {kind.__name__}, got {got}")
+
+    return check
+
 
 T_co = TypeVar("T_co", covariant=True)
 Composed = tuple[dict[str, Any], tuple[tuple[str, str], ...]]
@@ -76,13 +87,17 @@ class Asked(Generic[T_co]):
     method: str
     #: The name of the tool, if it is one that is asked for.
     tool: str | None = None
+    #: Nothing is asked for: it is said once, and never answered.
+    is_notification: bool = False
+    #: It is the application's own message: no answers to questions are put into it.
+    as_is: bool = False
 
-    principal: Principal
+    principal: Principal = field(validator=_is_a(Principal))
     timeout_s: float | None = None
     on_progress: Callable[[Progress], None] | None = None
     on_log: Callable[[LogMessage], None] | None = None
     log_level: LogLevel | None = None
-    handlers: Handlers | None = None
+    handlers: Handlers | None = field(default=None, validator=_is_a(Handlers))
     relay: Relay | None = None
     context: Mapping[str, Any] = field(factory=dict)
     traceparent: str | None = None
@@ -91,6 +106,11 @@ class Asked(Generic[T_co]):
     @abstractmethod
     def what(self) -> str:
         """What is asked for, for messages: ``tool 'query'``."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """How far it got once it is done: nothing ever says that a notification arrived."""
+        return "unknown" if self.is_notification else "answered"
 
     @property
     def listens(self) -> bool:

@@ -15,7 +15,7 @@ from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.principal import Principal
 from sark_trio.stores.audit import AuditLog
 
-__all__ = ["Records"]
+__all__ = ["Records", "audited_call"]
 
 #: How a call without a result ended, by how far it got.
 _OUTCOMES: Mapping[Delivery, OutcomeKind] = {
@@ -55,7 +55,7 @@ class Records:
         reason = f"{error.reason}: {words}" if words else error.reason
         self.log.denied_nowait(self._call(verdict), reason)
 
-    def served(self, verdict: Verdict) -> None:
+    def served(self, verdict: Verdict | None) -> None:
         """The call was answered from the cache: this is its only record.
 
         :raises AuditUnavailable: it cannot be recorded: do not answer.
@@ -67,13 +67,9 @@ class Records:
         """A sending after the first; the intent stands for that one."""
         self.log.attempt_nowait(self.request_id, number, reason)
 
-    def result(self, *, is_error: bool, attempts: int, redactions: int) -> None:
-        """The server answered."""
-        self._outcome("error" if is_error else "ok", "answered", attempts, redactions=redactions)
-
-    def told(self) -> None:
-        """A notification is on its way; nothing will ever say that it arrived."""
-        self._outcome("ok", "unknown", 1)
+    def result(self, *, is_error: bool, delivery: Delivery, attempts: int, redactions: int) -> None:
+        """It is done: the server answered, or a notification is on its way."""
+        self._outcome("error" if is_error else "ok", delivery, attempts, redactions=redactions)
 
     def failure(self, error: GatewayError, attempts: int) -> None:
         """The call ended with *error*."""
@@ -115,24 +111,34 @@ class Records:
         )
 
     def _call(self, verdict: Verdict | None) -> AuditedCall:
-        facts: dict[str, Any] = {}
-        if verdict is not None:
-            facts = {
-                "decision_id": verdict.decision_id,
-                "policy_revision": verdict.revision,
-                # Keyed: whoever reads the log could guess a PIN from a plain hash (laws, 2.7).
-                "args_digest": self.log.reference(verdict.digest) if verdict.digest else None,
-                # Of a denied call: what was asked for, without what is secret in any case.
-                "args": verdict.arguments if verdict.allow else verdict.query.arguments,
-                "erased": verdict.removed,
-                "redactions": len(verdict.redacted),
-            }
-        return AuditedCall(
+        return audited_call(
+            self.log,
+            verdict,
             request_id=self.request_id,
             server=self.server,
             tool=self.tool,
             method=self.method,
-            principal_id=self.principal.id,
-            principal_kind=self.principal.kind,
-            **facts,
+            principal=self.principal,
         )
+
+
+def audited_call(
+    log: AuditLog, verdict: Verdict | None, *, principal: Principal, **what: Any
+) -> AuditedCall:
+    """A call as *log* is told of it, and what was decided about it, if anything was.
+
+    :param what: the other members of :class:`AuditedCall`.
+    """
+    facts: dict[str, Any] = {}
+    if verdict is not None:
+        facts = {
+            "decision_id": verdict.decision_id,
+            "policy_revision": verdict.revision,
+            # Keyed: whoever reads the log could guess a PIN from a plain hash (laws, 2.7).
+            "args_digest": log.reference(verdict.digest) if verdict.digest else None,
+            # Of a denied call: what was asked for, without what is secret in any case.
+            "args": verdict.arguments if verdict.allow else verdict.query.arguments,
+            "erased": verdict.removed,
+            "redactions": len(verdict.redacted),
+        }
+    return AuditedCall(principal_id=principal.id, principal_kind=principal.kind, **what, **facts)

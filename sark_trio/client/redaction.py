@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from sark_trio.errors import Denied, GatewayError, ProcessExited, RemoteError
-from sark_trio.governance.obligations import Obligation, RedactResult, apply_obligations
+from sark_trio.governance.obligations import (
+    Obligation,
+    RedactResult,
+    StripControls,
+    apply_obligations,
+)
 
 __all__ = ["redact_error", "redact_result"]
 
@@ -36,14 +41,14 @@ def redact_result(
 
 def redact_error(error: GatewayError, obligations: Sequence[Obligation]) -> None:
     """Redact *error*, and the failure that it stands for, in place."""
-    for obligation in obligations:
-        if isinstance(obligation, RedactResult):
+    for obligation in sorted(obligations, key=lambda one: not isinstance(one, StripControls)):
+        if isinstance(obligation, RedactResult | StripControls):
             _redact(error, obligation)
             if isinstance(error.__cause__, GatewayError):
                 _redact(error.__cause__, obligation)
 
 
-def _redact(error: GatewayError, obligation: RedactResult) -> None:
+def _redact(error: GatewayError, obligation: RedactResult | StripControls) -> None:
     redactor = obligation.redactor
     try:
         error.args = (redactor.text(error.message).value,)

@@ -24,6 +24,7 @@ from sark_trio.governance.query import (
     TASK_UPDATE,
     Query,
 )
+from sark_trio.machines.caching import ttl_of
 from sark_trio.machines.retry import Safety
 from sark_trio.mcp.prompts import Completion, PromptResult, parse_completion, parse_prompt_result
 from sark_trio.mcp.resources import ResourceResult, parse_resource_result
@@ -195,5 +196,4 @@ def _named(what: str, value: object) -> str:
 
 def _ttl_s(result: Mapping[str, Any]) -> float | None:
     """2026-07-28, "Caching": what does not say for how long it is current is not kept."""
-    ttl_ms = result.get("ttlMs")
-    return ttl_ms / 1000 if type(ttl_ms) is int and ttl_ms > 0 else None
+    return ttl_of(result.get("ttlMs")) or None

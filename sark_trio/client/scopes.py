@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import TracebackType
 from typing import final
 
 import anyio
 from attrs import define, field
 
-__all__ = ["Scopes"]
+from sark_trio.errors import ClientClosed, GatewayError
+
+__all__ = ["Bounded", "Scopes"]
 
 
 @final
@@ -44,5 +48,41 @@ class Scopes:
 
     async def _until_idle(self) -> None:
         while self._open:
-            self._idle = anyio.Event()
+            if self._idle.is_set():  # else others wait for the same
+                self._idle = anyio.Event()
             await self._idle.wait()
+
+
+@final
+@define(eq=False)
+class Bounded:
+    """``with bounded as scope``: what is in it ends by a deadline, or with the client.
+
+    :param deadline: on the clock of ``anyio.current_time()``.
+    :param late: the error of what did not end before it.
+    """
+
+    _scopes: Scopes
+    _deadline: float
+    _late: Callable[[], GatewayError]
+    _scope: anyio.CancelScope = field(init=False)
+
+    def __enter__(self) -> anyio.CancelScope:
+        self._scope = anyio.CancelScope(deadline=self._deadline)
+        self._scope.__enter__()
+        self._scopes.add(self._scope)
+        return self._scope
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._scopes.discard(self._scope)
+        self._scope.__exit__(kind, value, trace)
+        if self._scope.cancelled_caught:
+            # Closing cancels scopes before their time; whatever was late by itself is late.
+            if anyio.current_time() < self._deadline:
+                raise ClientClosed("the client was closed meanwhile")
+            raise self._late()

@@ -15,9 +15,11 @@ from sark_trio.client.authorizing.options import Auth
 from sark_trio.client.pins import PinMode, check_mode
 from sark_trio.client.reach import Addresses, check_addresses
 from sark_trio.errors import ConfigError
+from sark_trio.machines.adaptive import AdaptiveConcurrency
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
+from sark_trio.machines.supervision import SuperviseOptions
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.tls import TLSOptions
 
@@ -40,6 +42,7 @@ Sensitivity = Literal["low", "medium", "high", "critical"]
 _SENSITIVITIES = ("low", "medium", "high", "critical")
 #: Names appear in metrics, file names and `server__tool`: plain, and short enough for a label.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _frozen_map(value: Mapping[str, Any] | None) -> Mapping[str, Any]:
@@ -71,6 +74,11 @@ def _one_of(_: Any, attribute: Any, value: str) -> None:
 def _positive(_: Any, attribute: Any, value: float | None) -> None:
     if value is not None and not 0 < value < float("inf"):
         raise ConfigError(f"{value!r} is not a positive number of seconds", source=attribute.name)
+
+
+def _digest(_: Any, attribute: Any, value: str | None) -> None:
+    if value is not None and not _SHA256.fullmatch(value):
+        raise ConfigError(f"{value!r} is not 64 digits, 0-9 and a-f", source=attribute.name)
 
 
 @final
@@ -113,6 +121,8 @@ class Server:
         (``cacheScope: public``), and keep one for all principals.
     :param pins: what becomes of its tools that are not as they were approved: ``off``, ``warn``
         or ``refuse``; ``None`` takes what the client's :class:`~sark_trio.Pins` say.
+    :param concurrency: how many calls it gets at once, found by trying, while the others wait;
+        ``None`` leaves that to the transport and its connections.
     """
 
     trusted: bool = False
@@ -124,6 +134,7 @@ class Server:
     protocol_version: str | None = None
     cache_public: bool = False
     pins: PinMode | None = field(default=None, validator=check_mode)
+    concurrency: AdaptiveConcurrency | None = None
 
     @property
     def address(self) -> str:
@@ -202,12 +213,21 @@ class Stdio(Server):
     :param cwd: its working directory; ``None`` is ours.
     :param env: variables added to the few that are handed on; values are secrets.
     :param limits: what its processes may use of the machine (Linux); ``None``: what we may.
+    :param supervision: how often it is restarted, and when it is taken to hang.
+    :param die_with_parent: kill it when we die, even by SIGKILL (Linux, needs ``setpriv``).
+    :param sha256: of the program's file, in hex; no other file is started.
+    :param spawn: starts its processes, see :class:`sark_trio.transports.process.Spawn`;
+        ``None``: as the operating system does.
     """
 
     command: tuple[str, ...] = field(kw_only=False, converter=_strings, repr=_shown_command)
     cwd: Path | str | None = None
     env: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
     limits: ResourceLimits | None = None
+    supervision: SuperviseOptions | None = None
+    die_with_parent: bool = False
+    sha256: str | None = field(default=None, validator=_digest)
+    spawn: Callable[..., Any] | None = field(default=None, repr=False)
 
     @property
     def address(self) -> str:
@@ -320,7 +340,8 @@ def check_name(name: str) -> str:
 
     :raises ConfigError: it cannot.
     """
-    if not _NAME.match(name):
+    given: object = name  # whatever an application hands in
+    if not isinstance(given, str) or not _NAME.match(given):
         raise ConfigError(
             f"server name {name!r}: use 1 to 64 letters, digits, '.', '_' or '-', "
             "beginning with a letter or digit"

@@ -154,12 +154,12 @@ class Signals:
         """The transport sends it again within the attempt."""
         self._retried(word(reason) or OTHER, 0.0)
 
-    def answered(self, result: object) -> None:
-        """The call has a result."""
+    def done(self, result: object, delivery: Delivery) -> None:
+        """The call has a result; a notification, which has none, is on its way."""
         self._end_attempt(None, None)
         failed = isinstance(result, ToolResult) and result.is_error
         outcome: CallOutcome = "tool_error" if failed else "ok"
-        self._finish(outcome, "answered", None)
+        self._finish(outcome, delivery, None)
 
     def failed(self, error: BaseException) -> None:
         """The call ended with *error*, which may be its caller's own cancellation."""

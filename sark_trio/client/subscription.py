@@ -23,6 +23,7 @@ from sark_trio.errors import (
     ClientClosed,
     GatewayError,
     HTTPStatusError,
+    ReadTimeout,
     Refused,
     ServerDisconnected,
     TLSError,
@@ -131,7 +132,7 @@ class Subscription:
         if notification.method == ACKNOWLEDGED:
             self.unheard = self.interest.unheard(notification.params.get("notifications"))
             self.opened()
-            self._begin()
+            self._begun.set()
             return
         change = parse_change(notification)
         if change is not None and self.interest.wants(change):
@@ -155,9 +156,6 @@ class Subscription:
     def close(self) -> None:
         """End it; leaving the block waits for that."""
         self._scope.cancel()
-
-    def _begin(self) -> None:
-        self._begun.set()
 
     def _offer(self, change: Change) -> None:
         self._waiting[change.kind, change.subject] = change
@@ -185,7 +183,7 @@ class Subscription:
         finally:
             ears.discard(self)
             self._ended.set()
-            self._begin()
+            self._begun.set()
             self._news.set()
 
     async def _keep_open(self) -> None:
@@ -287,21 +285,27 @@ class Subscription:
             await self._watching.wait()
             self._watching = anyio.Event()
             for uri in self.interest.resources:
-                deadline = anyio.current_time() + OPEN_S
-                with anyio.CancelScope(deadline=deadline):
-                    await self.upstream.read("resources/subscribe", {"uri": uri}, deadline)
-            self._begin()
+                await self._ask_to_watch(uri)
+            self._begun.set()
+
+    async def _ask_to_watch(self, uri: str) -> None:
+        deadline = anyio.current_time() + OPEN_S
+        with anyio.CancelScope(deadline=deadline):
+            await self.upstream.read("resources/subscribe", {"uri": uri}, deadline)
+            return
+        # A failure of the wire: the stream is made anew, rather than given up.
+        text = f"{self.upstream.name}: resources/subscribe was not answered within {OPEN_S:g} s"
+        raise ReadTimeout(text, server=self.upstream.name)
 
     async def _unwatch(self) -> None:
+        ears = self.upstream.ears
+        ours_alone = [uri for uri in self.interest.resources if ears.unwatch(uri)]
         with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_S) as scope:
-            for uri in self.interest.resources:
-                if self.upstream.ears.unwatch(uri):
-                    try:
-                        await self.upstream.read(
-                            "resources/unsubscribe", {"uri": uri}, scope.deadline
-                        )
-                    except GatewayError:
-                        return  # a courtesy
+            for uri in ours_alone:
+                try:
+                    await self.upstream.read("resources/unsubscribe", {"uri": uri}, scope.deadline)
+                except GatewayError:
+                    return  # a courtesy
 
     async def _close(self) -> None:
         self._scope.cancel()

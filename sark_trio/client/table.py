@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, final, overload
+from typing import Any, TypeVar, final, overload
 
 from attrs import define, field
 
@@ -14,6 +14,7 @@ from sark_trio.errors import ConfigError
 __all__ = ["Table"]
 
 _MISSING = object()
+_Made = TypeVar("_Made")
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -94,6 +95,23 @@ class Table:
                 raise self.error(f"expected a table, got {value!r}", f"{key}.{name}")
             found[name] = Table(value, self.source, self._below(f"{key}.{name}"), self.environ)
         return found
+
+    def options(self, key: str, kind: type[_Made]) -> _Made | None:
+        """The table *key* as the options of a machine, by their own names; ``None`` if absent."""
+        if key not in self.data:
+            return None
+        below = self.table(key)
+        return below.made(kind, **below.data)
+
+    def made(self, kind: type[_Made], *args: Any, **options: Any) -> _Made:
+        """Make *kind*, and say where in the file the value stands that it refuses."""
+        try:
+            return kind(*args, **options)
+        except ConfigError as exc:
+            raise self.error(exc.message) from exc
+        except (TypeError, ValueError) as exc:
+            said = str(exc.args[0])  # what attrs raises has more arguments, for debuggers
+            raise self.error(said.replace(f"{kind.__name__}.__init__() ", "")) from exc
 
     def expand(self, text: str, key: str) -> str:
         """*text* with each ``${NAME}`` replaced by that variable of the environment."""

@@ -13,18 +13,20 @@ from typing import Any, Literal, final
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import define, field, frozen
+from attrs import define, field
 
 from sark_trio.client.announcing import ServerSignals
 from sark_trio.client.catalogue import Catalogue
 from sark_trio.client.ears import Ear, Ears
-from sark_trio.client.errand import Errand, Watcher
+from sark_trio.client.errand import Errand, Late, Watcher
 from sark_trio.client.handlers import Handlers
 from sark_trio.client.lifetime import collapse
 from sark_trio.client.modes import TransportMode, check_mode
 from sark_trio.client.refusals import circuit_open
 from sark_trio.client.servers import Directory, Http, Memory, Registry, Server
 from sark_trio.client.silence import silent_ttl_s
+from sark_trio.client.snapshots import State, UpstreamStatistics
+from sark_trio.client.turnstile import Turnstile
 from sark_trio.client.wires import wire_of
 from sark_trio.errors import (
     CircuitOpen,
@@ -37,7 +39,6 @@ from sark_trio.machines.breaker import Breaker
 from sark_trio.machines.budget import RetryBudget
 from sark_trio.machines.circuit import (
     BreakerOptions,
-    BreakerStatistics,
     CircuitState,
     Outcome,
     Reject,
@@ -47,25 +48,12 @@ from sark_trio.mcp.codec import result_of
 from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Request, Success
 from sark_trio.mcp.tasks import Task, is_created, parse_task
 from sark_trio.telemetry.hooks import Emit, Reporter
-from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
+from sark_trio.transports.base import Outgoing, Transport
 from sark_trio.transports.stdio import StdioTransport
 
-__all__ = ["Upstream", "UpstreamStatistics"]
+__all__ = ["Upstream"]
 
-State = Literal["idle", "running", "failed", "closing", "closed"]
-
-
-@final
-@frozen(kw_only=True)
-class UpstreamStatistics:
-    """A snapshot of one server's state."""
-
-    name: str
-    transport: str
-    state: State
-    protocol_version: str | None
-    breaker: BreakerStatistics
-    wire: TransportStatistics
+Reply = dict[str, Any] | InputRequired | Task
 
 
 @final
@@ -91,6 +79,8 @@ class Upstream:
     #: Told of each notification that belongs to no request, while they listen.
     ears: Ears = field(factory=Ears, init=False)
     catalogue: Catalogue = field(init=False)
+    #: Where calls wait for each other, if the server has a limit of its own.
+    turnstile: Turnstile | None = field(default=None, init=False)
     state: State = field(default="idle", init=False)
     _transport: Transport = field(init=False)
     _tasks: TaskGroup | None = field(default=None, init=False)
@@ -101,6 +91,8 @@ class Upstream:
     def __attrs_post_init__(self) -> None:
         report = None if self.emit is None else Reporter(self.name, self.emit)
         self._signals = None if report is None else ServerSignals(report)
+        if (concurrency := self.server.concurrency) is not None:
+            self.turnstile = Turnstile(self.name, concurrency)
         try:
             self._transport = wire_of(
                 self.server,
@@ -109,6 +101,7 @@ class Upstream:
                 capabilities=self.handlers.capabilities(modern=False),
                 report=report,
                 mode=self.mode,
+                jitter=self.jitter,
             )
         except ValueError as exc:
             raise ConfigError(f"{exc}", source=f"servers.{self.name}") from exc
@@ -170,6 +163,8 @@ class Upstream:
         except Exception as exc:
             self.state, self._failure = "failed", collapse(exc)
             raise
+        assert self._tasks is not None
+        self._tasks.cancel_scope.cancel()  # what lives on beside it waits for nothing any more
 
     async def aclose(self) -> None:
         """Close the transport and wait until nothing of it is left. Idempotent, bounded."""
@@ -198,10 +193,14 @@ class Upstream:
             self._signals.moved(rejected.transition)
         return circuit_open(rejected, self.name)
 
-    async def request(
-        self, outgoing: Outgoing, watcher: Watcher
-    ) -> dict[str, Any] | InputRequired | Task:
-        """One attempt: a permit of the breaker, the wire, and the vote on how it went."""
+    async def request(self, outgoing: Outgoing, watcher: Watcher) -> Reply:
+        """One attempt: a place, a permit of the breaker, the wire, and the vote on how it went."""
+        if self.turnstile is None:
+            return await self._attempt(outgoing, watcher)
+        through, late = self.turnstile.through, partial(self._is_late, watcher)
+        return await through(partial(self._attempt, outgoing, watcher), late)
+
+    async def _attempt(self, outgoing: Outgoing, watcher: Watcher) -> Reply:
         self._check_running()
         began = anyio.current_time()
         admitted = self.breaker.acquire(began)
@@ -218,7 +217,7 @@ class Upstream:
             outcome = vote(exc)
             raise
         except BaseException:
-            if watcher.timed_out() and not self._transport.is_held_up():
+            if self._is_late(watcher):
                 outcome = Outcome.FAILURE
             raise
         finally:
@@ -229,7 +228,9 @@ class Upstream:
                 self._signals.moved(moved)
         return result
 
-    async def read(self, method: str, params: Mapping[str, Any], deadline: float) -> dict[str, Any]:
+    async def read(
+        self, method: str, params: Mapping[str, Any], deadline: float, late: Late = None
+    ) -> dict[str, Any]:
         """A request that changes nothing, retried as the laws let lists and reads be (2.2).
 
         :raises GatewayError: the last real error.
@@ -240,8 +241,13 @@ class Upstream:
             budget=self.budget,
             jitter=self.jitter,
             deadline=deadline,
+            late=late,
         )
         return await errand.request(method, params)
+
+    def _is_late(self, watcher: Watcher) -> bool:
+        """Whether the server had its time, and no person held it up."""
+        return watcher.timed_out() and not self._transport.is_held_up()
 
     async def probe(self) -> dict[str, Any]:
         """Ask the server whether it is there, past the breaker and without a vote.
@@ -268,7 +274,7 @@ class Upstream:
         if isinstance(self._transport, StdioTransport):
             self._transport.reset()
 
-    def _read(self, method: str, answer: dict[str, Any]) -> dict[str, Any] | InputRequired | Task:
+    def _read(self, method: str, answer: dict[str, Any]) -> Reply:
         """What *answer* is (MCP 2026-07-28, "ResultType")."""
         agreed = self._transport.agreed
         modern = agreed is None or agreed.modern
@@ -297,6 +303,7 @@ class Upstream:
             state=self.state,
             protocol_version=None if agreed is None else agreed.version,
             breaker=self.breaker.statistics(),
+            concurrency=None if self.turnstile is None else self.turnstile.statistics(),
             wire=self._transport.statistics(),
         )
 

@@ -6,6 +6,7 @@ file of the client can get hold of a wire.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -16,6 +17,7 @@ from sark_trio.client.modes import TransportMode
 from sark_trio.client.reach import check_of
 from sark_trio.client.servers import Directory, Http, Memory, Registry, Server, Stdio, WebSocket
 from sark_trio.errors import ConfigError
+from sark_trio.machines.supervision import SuperviseOptions
 from sark_trio.mcp.messages import Notification
 from sark_trio.mcp.versions import HTTP_SSE
 from sark_trio.net.streams import AnyIOBackend
@@ -24,6 +26,7 @@ from sark_trio.transports.answering import Asker
 from sark_trio.transports.base import Transport
 from sark_trio.transports.http import HttpTransport
 from sark_trio.transports.memory import MemoryTransport
+from sark_trio.transports.process import ChildProcess
 from sark_trio.transports.registry import DirectoryTransport, RegistryTransport
 from sark_trio.transports.sse import SseTransport
 from sark_trio.transports.stdio import StdioTransport
@@ -43,6 +46,7 @@ def wire_of(
     capabilities: Mapping[str, Any] | None = None,
     report: Reporter | None = None,
     mode: TransportMode = TransportMode.AUTO,
+    jitter: Callable[[], float] = random.random,
 ) -> Transport:
     """The transport to *server*, not running yet.
 
@@ -50,6 +54,7 @@ def wire_of(
     :param on_request: answers requests of a legacy server's that come with no call.
     :param capabilities: what we say we can do.
     :param mode: decides between two transports where a server may have either.
+    :param jitter: draws from [0, 1), for the delays between restarts.
     :raises ValueError: an option that this transport does not have, or refuses.
     """
     offers: dict[str, Any] = {"on_request": on_request, "capabilities": capabilities or {}}
@@ -72,6 +77,11 @@ def wire_of(
             cwd=None if server.cwd is None else str(server.cwd),
             env=server.env,
             limits=server.limits,
+            supervision=server.supervision or SuperviseOptions(),
+            die_with_parent=server.die_with_parent,
+            sha256=server.sha256,
+            spawn=server.spawn or ChildProcess.spawn,
+            jitter=jitter,
             client_info=CLIENT_INFO,
             pinned_version=server.protocol_version,
             on_event=on_event,

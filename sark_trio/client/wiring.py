@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from pathlib import Path
 from typing import Any, final
@@ -16,19 +17,23 @@ from sark_trio.client.directory import GatewayServers
 from sark_trio.client.engine import Engine
 from sark_trio.client.handlers import Handlers
 from sark_trio.client.identity import JwksUrl
+from sark_trio.client.isolated import isolate
 from sark_trio.client.link import GatewayLink
 from sark_trio.client.modes import TransportMode
 from sark_trio.client.pins import PinKeeper, guard_of
+from sark_trio.client.programs import recorded
 from sark_trio.client.servers import Server, as_server
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import ConfigError
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.opa import Opa
 from sark_trio.governance.pipeline import Policy
+from sark_trio.governance.principal import Principal
 from sark_trio.governance.rego import Rego, RegoEngine
 from sark_trio.machines.breaker import Mode
 from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limiter import ConcurrencyLimiter
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.machines.slots import PoolOptions
 from sark_trio.mcp.messages import Notification
@@ -47,6 +52,9 @@ __all__ = [
     "check_times",
     "emitter_to",
     "link_to",
+    "log_of",
+    "places_of",
+    "principal_of",
     "ready",
     "servers_of",
     "with_keys",
@@ -79,6 +87,7 @@ def link_to(
         # and what is closed then is dialled again right after. Who rests loses them in 30 s.
         idle_max=max_connections,
     )
+    _check_kind(tls, TLSOptions, "tls")
     pool = ConnectionPool(backend=AnyIOBackend(), options=limits, tls=tls)
     return GatewayLink(
         url=None if url is None else _base_url(url),
@@ -108,19 +117,70 @@ def _key(api_key: str, url: str | None) -> str:
     return api_key
 
 
+def _check_kind(value: object, kind: type, source: str) -> None:
+    """Refuse what would only fail when it is used.
+
+    :raises ConfigError: *value* is neither ``None`` nor of *kind*. It is not shown: it may be a
+        secret in the wrong place.
+    """
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"expected {kind.__name__}, got {type(value).__name__}", source=source)
+
+
+def principal_of(principal: Principal | None) -> Principal:
+    """Who calls when a call does not say.
+
+    :raises ConfigError: it is none, such as a name.
+    """
+    _check_kind(principal, Principal, "principal")
+    return principal or Principal.anonymous()
+
+
+def log_of(audit: AuditLog | Path | str) -> AuditLog:
+    """The log that *audit* is, or that is kept in that directory.
+
+    :raises ConfigError: it is neither.
+    """
+    if isinstance(audit, AuditLog):
+        return audit
+    try:
+        return AuditLog(audit)
+    except TypeError as exc:
+        raise ConfigError("expected an AuditLog, or its directory", source="audit") from exc
+
+
 def check_times(timeout_s: float, grace_s: float) -> None:
     """Refuse times that are none.
 
     :raises ConfigError: the message names the option.
     """
+    for source, value in (("timeout_s", timeout_s), ("grace_s", grace_s)):
+        if not isinstance(value, int | float):
+            raise ConfigError(f"{value!r} is no number of seconds", source=source)
     if not 0 < timeout_s <= TIMEOUT_MAX_S:
         raise ConfigError(f"{timeout_s!r} is not in (0, {TIMEOUT_MAX_S:g}]", source="timeout_s")
     if not 0 <= grace_s < float("inf"):
         raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
 
 
+def places_of(concurrent_max: int) -> ConcurrencyLimiter:
+    """What counts the calls of each principal.
+
+    :raises ConfigError: the number is none.
+    """
+    try:
+        return ConcurrencyLimiter(concurrent_max)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(str(exc), source="concurrent_max") from None
+
+
 def with_keys(identity: TokenVerifier | None, exchange: Exchange) -> TokenVerifier | None:
-    """*identity* with a way to its keys, where they come from a URL."""
+    """*identity* with a way to its keys, where they come from a URL.
+
+    :raises ConfigError: it is none.
+    """
+    if not callable(getattr(identity, "verify", None)):
+        _check_kind(identity, TokenVerifier, "identity")
     if identity is not None and isinstance(identity.keys, JwksUrl):
         return evolve(identity, keys=identity.keys.bind(exchange))
     return identity
@@ -134,12 +194,17 @@ def ready(policy: Policy, exchange: Exchange) -> Policy:
     if isinstance(policy, Opa) and policy.exchange is None:
         return policy.bind(exchange)
     if isinstance(policy, Rego):
-        return policy.load(lambda name: Path(name).read_bytes())
+        isolated = policy.isolation is not None
+        return isolate(policy, _content) if isolated else policy.load(_content)
     engine = policy is None or isinstance(policy, RegoEngine)
     if not engine and not callable(getattr(policy, "decide", None)):
         hint = "give Rego('policy.rego'), Opa('http://...') or an engine of your own"
         raise ConfigError(f"{policy!r} decides nothing: {hint}", source="policy")
     return policy
+
+
+def _content(name: str) -> bytes:
+    return Path(name).read_bytes()
 
 
 def emitter_to(hooks: Iterable[Hook], audit: AuditLog) -> Emitter | None:
@@ -148,7 +213,7 @@ def emitter_to(hooks: Iterable[Hook], audit: AuditLog) -> Emitter | None:
     :raises ConfigError: one of them cannot be called, or there are too many.
     """
     try:
-        emitter = Emitter.of(hooks)
+        emitter = Emitter.of(hooks, clock=time.perf_counter)
     except ValueError as exc:
         raise ConfigError(str(exc), source="hooks") from None
     audit.emit = None if emitter is None else emitter.emit
@@ -157,6 +222,10 @@ def emitter_to(hooks: Iterable[Hook], audit: AuditLog) -> Emitter | None:
 
 def _ignore(_server: str, _notice: Notification) -> None:
     """Nobody wants to know."""
+
+
+def _is_its_kind(_: object, attribute: Any, value: object) -> None:
+    _check_kind(value, type(attribute.default.factory()), attribute.name)
 
 
 @final
@@ -171,26 +240,29 @@ class ErrorHandling:
     :param on_notice: told what servers announce.
     :param handlers: what the application does for servers that ask.
     :param pins: what is known of tools that were approved.
+    :param audit: records which programs are started.
     """
 
     enabled: bool = True
-    breaker: BreakerOptions = field(factory=BreakerOptions)
-    retry: RetryConfig = field(factory=RetryConfig)
+    breaker: BreakerOptions = field(factory=BreakerOptions, validator=_is_its_kind)
+    retry: RetryConfig = field(factory=RetryConfig, validator=_is_its_kind)
     jitter: Callable[[], float] = random.random
     emitter: Emitter | None = None
     mode: TransportMode = TransportMode.AUTO
     on_notice: Callable[[str, Notification], None] = _ignore
-    handlers: Handlers = field(factory=Handlers)
+    handlers: Handlers = field(factory=Handlers, validator=_is_its_kind)
     pins: PinKeeper | None = None
+    audit: AuditLog | None = None
 
     def upstream(self, name: str, server: Server | str | Sequence[str]) -> Upstream:
         """The upstream of *server*.
 
         :raises ConfigError: it cannot be.
         """
+        server = as_server(server, source=f"servers.{name}")
         upstream = Upstream.of(
             name,
-            as_server(server, source=f"servers.{name}"),
+            server if self.audit is None else recorded(name, server, self.audit),
             breaker=self.breaker,
             retry=self.retry,
             jitter=self.jitter,
@@ -209,7 +281,11 @@ class ErrorHandling:
 def cache_of(
     options: CacheOptions | None, engine: Engine, caller: Caller, handling: ErrorHandling
 ) -> Cache:
-    """The cache of responses, its fetches living in the tasks of *engine*."""
+    """The cache of responses, its fetches living in the tasks of *engine*.
+
+    :raises ConfigError: *options* are none.
+    """
+    _check_kind(options, CacheOptions, "cache")
     audit, emitter = caller.audit, handling.emitter
 
     def spawn(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final, final
 
 import anyio
@@ -22,9 +24,10 @@ from sark_trio.gateway.guard import KEY_CHARS_MIN, LOOPBACK, Access, Names, Veri
 from sark_trio.gateway.limits import Limits, Turnstile, caller_of
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.metrics import CONTENT_TYPE, Traffic, exposition
+from sark_trio.gateway.presence import while_there
 from sark_trio.gateway.rest import RestApi, failure
 from sark_trio.gateway.roof import only_server
-from sark_trio.gateway.routing import METHODS, STREAMS, UNKNOWN, route_of
+from sark_trio.gateway.routing import STREAMS, UNKNOWN, methods_of, route_of
 from sark_trio.gateway.streams import Streams
 from sark_trio.telemetry.prometheus import Prometheus
 
@@ -105,22 +108,32 @@ def create_app(
 @final
 @define(eq=False)
 class _Sending:
-    """``send``, and what has been sent."""
+    """``send``, and what has been sent.
+
+    :param request_scope: cancelled when the caller does not take what is sent.
+    """
 
     _send: Send
+    _request_scope: anyio.CancelScope
     #: Added to every response.
     headers: tuple[tuple[str, str], ...] = field(default=(), init=False)
     status: int | None = field(default=None, init=False)
+    _stalled: bool = field(default=False, init=False)
 
     async def __call__(self, message: Message) -> None:
+        if self._stalled:
+            return  # a piece is missing; what would follow it is no answer
         if message["type"] == "http.response.start":
             self.status = message["status"]
             more = [(name.encode("ascii"), value.encode("ascii")) for name, value in self.headers]
             message = {**message, "headers": [*message["headers"], *more]}
         # Not to be cut in the middle: a server that is cancelled while it writes, or closes,
         # leaves the connection in a state that nobody knows.
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SEND_S):
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SEND_S) as sending:
             await self._send(message)
+        if sending.cancelled_caught:
+            self._stalled = True
+            self._request_scope.cancel()
 
 
 @final
@@ -141,13 +154,16 @@ class Gateway:
     metrics: Prometheus | None = None
     traffic: Traffic = field(factory=Traffic, init=False)
     _closing: bool = field(default=False, init=False)
+    #: Of the time that running requests get to end in, once it closes.
+    _grace: anyio.CancelScope | None = field(default=None, init=False)
+    _hurried: bool = field(default=False, init=False)
     _scopes: Scopes = field(factory=Scopes, init=False)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's request, or the server's life span."""
         match scope["type"]:
             case "http":
-                await self._serve(scope, receive, _Sending(send))
+                await self._serve(scope, receive, send)
             case "lifespan":
                 await _live(receive, send)
             case "websocket":
@@ -159,16 +175,26 @@ class Gateway:
         self._closing = True
         self.streams.closing.set()
         self.mcp.closing.set()
-        await self._scopes.drain(grace_s)
+        with anyio.move_on_after(0 if self._hurried else grace_s) as self._grace:
+            await self._scopes.drain(math.inf)
+        await self._scopes.drain(0)
+
+    def hurry(self) -> None:
+        """Let running requests have no grace when it closes, or no more of it."""
+        self._hurried = True
+        if self._grace is not None:
+            self._grace.cancel()
 
     # One request.
 
-    async def _serve(self, scope: Scope, receive: Receive, send: _Sending) -> None:
-        began, route = anyio.current_time(), "unknown"
+    async def _serve(self, scope: Scope, receive: Receive, raw_send: Send) -> None:
+        began, route = anyio.current_time(), UNKNOWN
         self.traffic.in_flight += 1
+        cancelling = anyio.CancelScope()
+        send = _Sending(raw_send, cancelling)
+        self._scopes.add(cancelling)
         try:
-            with anyio.CancelScope() as cancelling:
-                self._scopes.add(cancelling)
+            with cancelling:
                 request = Request.of(scope, receive, self.body_bytes_max)
                 route = route_of(request.path)
                 await self._answer(request, route, send)
@@ -200,8 +226,11 @@ class Gateway:
         if route in {"/health", "/ready"}:
             _allow(request, route)
             return self._health() if route == "/health" else self._ready()
-        reports = route == _REPORTS
-        principal = None if reports else await self.access.principal(request)
+        reports, principal = route == _REPORTS, None
+        if reports:
+            self.decisions.check_reporter(request)
+        else:
+            principal = await self.access.principal(request)
         if route == UNKNOWN:
             raise Refused(404, "not_found", "there is nothing here")
         if self._closing or len(self._scopes) > self.requests_max:
@@ -210,13 +239,18 @@ class Gateway:
         caller = _REPORTS if reports else caller_of(principal)
         send.headers = self.turnstile.take(anyio.current_time(), caller)
         with self.turnstile.inside(caller, streaming=route in STREAMS):
+            if route == "/mcp":
+                count = partial(self._count, caller)
+                return await self.mcp.handle(request, principal, send, count)
             return await self._served(request, route, principal, send)
+
+    def _count(self, caller: str) -> None:
+        """One more request of *caller*'s, which came together with another."""
+        self.turnstile.take(anyio.current_time(), caller)
 
     async def _served(
         self, request: Request, route: str, principal: Principal | None, send: Send
     ) -> Reply | None:
-        if route == "/mcp":
-            return await self.mcp.handle(request, principal, send)
         _allow(request, route)
         if route == "/metrics":
             body = exposition(self.client.statistics(), self.traffic, self.metrics)
@@ -240,7 +274,9 @@ class Gateway:
             "/api/v1/gateway/tools": self.decisions.tools,
             "/api/v1/gateway/audit": self.decisions.audit,
         }
-        return await handlers[route](request, principal)
+        if request.method == "POST":
+            await request.body()
+        return await while_there(request, partial(handlers[route], request, principal))
 
     def _health(self) -> Reply:
         """Alive: the event loop turns, and answers."""
@@ -259,10 +295,11 @@ class Gateway:
 
 
 def _allow(request: Request, route: str) -> None:
-    method = METHODS[route]
-    if request.method != method:
-        headers = (("allow", method),)
-        raise Refused(405, "method_not_allowed", f"only {method} is served here", headers=headers)
+    methods = methods_of(route)
+    if request.method not in methods:
+        allowed = ", ".join(methods)
+        message = f"only {allowed} is served here"
+        raise Refused(405, "method_not_allowed", message, headers=(("allow", allowed),))
 
 
 async def _send_reply(request: Request, reply: Reply, send: Send) -> None:

@@ -99,6 +99,7 @@ class Request:
     _body_bytes_max: int
     #: Whether the body has been read to its end.
     consumed: bool = field(default=False, init=False)
+    _body: bytes | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, scope: Scope, receive: Receive, body_bytes_max: int) -> Request:
@@ -165,10 +166,12 @@ class Request:
         return bool(kinds & {media_type, f"{media_type.partition('/')[0]}/*", "*/*"})
 
     async def body(self) -> bytes:
-        """The whole JSON body.
+        """The whole JSON body, also when asked again.
 
         :raises Refused: it is too large, too slow, cut short, or not said to be JSON.
         """
+        if self._body is not None:
+            return self._body
         if self.content_type != "application/json":
             # Nor can a page in a browser send that type without asking first (Fetch, "CORS").
             raise Refused(415, "unsupported_media_type", "the body must be application/json")
@@ -187,7 +190,8 @@ class Request:
                 self.consumed = not message.get("more_body", False)
         if not self.consumed:
             raise Refused(408, "timeout", f"the body took longer than {BODY_S:g} s")
-        return bytes(pieces)
+        self._body = bytes(pieces)
+        return self._body
 
     async def discard(self) -> None:
         """Throw the rest of the body away, as far as that is worth it."""

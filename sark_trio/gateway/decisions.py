@@ -114,13 +114,19 @@ class DecisionsApi:
         headers = (("x-sark-unreachable", missing),) if missing else ()
         return Reply.json(records, headers=headers)
 
-    async def audit(self, request: Request, _: Principal | None) -> Reply:
-        """``POST /audit``: record what another gateway says it did."""
+    def check_reporter(self, request: Request) -> None:
+        """Let through who may report events.
+
+        :raises Refused: 401, the key is missing or wrong; 503, nobody may.
+        """
         if self._audit_key is None:
             raise Refused(503, "unavailable", "no key for reports is configured")
         offered = _hashed(request.headers.get("x-gateway-api-key", ""))
         if offered is None or not hmac.compare_digest(offered, self._audit_key):
             raise unauthenticated("key_invalid")
+
+    async def audit(self, request: Request, _: Principal | None) -> Reply:
+        """``POST /audit``: record what another gateway says it did, which was let through."""
         raw = await request.body()
         if len(raw) > EVENT_BYTES_MAX:
             message = f"the event is larger than {EVENT_BYTES_MAX} bytes"

@@ -8,6 +8,7 @@ names, in its header or its ``_meta``.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, final
 
@@ -19,28 +20,35 @@ from sark_trio.errors import GatewayError, ProtocolError
 from sark_trio.gateway.answering import Answering, Before
 from sark_trio.gateway.asgi import Reply, Send
 from sark_trio.gateway.asgi import Request as HttpRequest
+from sark_trio.gateway.batches import BATCHED, Batch, is_batch, joined
 from sark_trio.gateway.envelope import (
+    VERSION,
     check_envelope,
     check_params,
     check_version,
     is_modern_call,
+    names_modern,
 )
 from sark_trio.gateway.faults import Refused
 from sark_trio.gateway.host import Host
 from sark_trio.gateway.listening import listen, saying, until
 from sark_trio.gateway.methods import Methods
-from sark_trio.gateway.refusals import INVALID_PARAMS, INVALID_REQUEST, RpcRefused, no_method
-from sark_trio.gateway.rpc import answer, made_by, malformed, refusal
+from sark_trio.gateway.refusals import INVALID_REQUEST, RpcRefused, no_method
+from sark_trio.gateway.rpc import agreed_version, answer, made_by, malformed, refusal
 from sark_trio.gateway.sessions import Session, Sessions
 from sark_trio.gateway.visitor import Visitor
 from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import decode, encode_result
 from sark_trio.mcp.messages import Failure, Notification, Request, Success
-from sark_trio.mcp.versions import LEGACY
 
 __all__ = ["McpEndpoint"]
 
 _ALLOWED: Final = (("allow", "GET, POST, DELETE"),)
+#: Since 2026-07-28.
+_ALLOWED_NOW: Final = (("allow", "POST"),)
+#: Counts one request of the caller's; raises :class:`Refused` where that is one too many.
+_Count = Callable[[], object]
+_Work = Callable[[Before | None], Awaitable[tuple[int, bytes]]]
 
 
 @final
@@ -54,31 +62,43 @@ class McpEndpoint:
     closing: anyio.Event = field(factory=anyio.Event, init=False)
 
     async def handle(
-        self, request: HttpRequest, principal: Principal | None, send: Send
+        self, request: HttpRequest, principal: Principal | None, send: Send, count: _Count
     ) -> Reply | None:
         """Answer one HTTP request.
 
+        :param count: called for every further request that it brings.
         :raises Refused: it is no request to an MCP endpoint.
         """
+        message: Any = None
+        try:
+            if request.method != "POST":
+                return await self._without_body(request, principal, send)
+            if not request.accepts("application/json"):
+                raise Refused(406, "not_acceptable", "the answer is JSON or an event stream")
+            body = await request.body()
+            if is_batch(body) and "mcp-session-id" in request.headers:
+                return await self._batch(body, request, principal, send, count)
+            try:
+                message = decode(body)
+            except ProtocolError:
+                return Reply(status=400, body=malformed(body))
+            return await self._dispatch(message, request, principal, send)
+        except RpcRefused as exc:
+            request_id = message.id if isinstance(message, Request) else None
+            return Reply(status=exc.status, body=refusal(request_id, exc))
+
+    async def _without_body(
+        self, request: HttpRequest, principal: Principal | None, send: Send
+    ) -> Reply | None:
+        if names_modern(request.headers):
+            check_version(request.headers)
+            return Reply.empty(405, _ALLOWED_NOW)
         if request.method == "DELETE":
             self._sessions.close(self._session(request, principal))
             return Reply.empty(204)
         if request.method == "GET" and "mcp-session-id" in request.headers:
             return await self._stream(request, principal, send)
-        if request.method != "POST":
-            return Reply.empty(405, _ALLOWED)
-        if not request.accepts("application/json"):
-            raise Refused(406, "not_acceptable", "the answer is JSON or an event stream")
-        body = await request.body()
-        try:
-            message = decode(body)
-        except ProtocolError:
-            return Reply(status=400, body=refusal(None, malformed(body)))
-        try:
-            return await self._dispatch(message, request, principal, send)
-        except RpcRefused as exc:
-            request_id = message.id if isinstance(message, Request) else None
-            return Reply(status=exc.status, body=refusal(request_id, exc))
+        return Reply.empty(405, _ALLOWED)
 
     async def _dispatch(
         self, message: Any, request: HttpRequest, principal: Principal | None, send: Send
@@ -94,13 +114,7 @@ class McpEndpoint:
                 raise RpcRefused(INVALID_REQUEST, "clients send no responses", status=400)
             check_version(request.headers)
             return Reply.empty(202)
-        session = self._session(request, principal)
-        if isinstance(message, Success | Failure):
-            session.host.on_answer(message)
-        elif message.method == "notifications/cancelled":
-            scope = session.calls.get(message.params.get("requestId", ""))
-            if scope is not None:
-                scope.cancel()
+        self._hear(message, self._session(request, principal))
         return Reply.empty(202)
 
     # 2026-07-28.
@@ -147,12 +161,60 @@ class McpEndpoint:
         if call.method == "initialize":
             return await self._initialize(call, principal)
         session = self._session(request, principal)
-        named = request.headers.get("mcp-protocol-version", session.version)
-        if named != session.version:
-            message = f"this session speaks {session.version}"
-            raise RpcRefused(INVALID_REQUEST, message, status=400)
-        if call.id in session.calls:
-            raise RpcRefused(INVALID_REQUEST, "a request with this id is under way", status=400)
+        work = self._work(call, session, principal)
+        # As servers of those revisions do, where it is to look as if one were asked itself.
+        alike = self._methods.only is not None and request.names("text/event-stream")
+        answering = Answering(
+            request=request, send=send, cancels_when_gone=False, begins_at_once=alike
+        )
+        with session.calls.under_way(call.id, answering.scope):
+            await answering.run(work)
+        return None
+
+    async def _batch(
+        self,
+        body: bytes,
+        request: HttpRequest,
+        principal: Principal | None,
+        send: Send,
+        count: _Count,
+    ) -> Reply | None:
+        """Answer several messages at once (2025-03-26, "Batching").
+
+        Together they take one place among the caller's requests, so that one is made after the
+        other; how many a caller may make counts each.
+        """
+        session = self._session(request, principal)
+        if session.version != BATCHED:
+            words = f"{session.version} has no batches"
+            raise RpcRefused(INVALID_REQUEST, words, status=400)
+        batch = Batch.of(body)
+        for _ in batch.requests[1:]:
+            count()
+        for message in batch.others:
+            self._hear(message, session)
+        if not batch.requests and not batch.refusals:
+            return Reply.empty(202)
+
+        async def work(before: Before | None) -> tuple[int, bytes] | None:
+            answers = list(batch.refusals)
+            for call in batch.requests:
+                try:
+                    made = self._work(call, session, principal)
+                    with anyio.CancelScope() as scope, session.calls.under_way(call.id, scope):
+                        answers.append((await made(before))[1])
+                except RpcRefused as exc:
+                    answers.append(refusal(call.id, exc))
+            return (200, joined(answers)) if answers else None
+
+        await Answering(request=request, send=send, cancels_when_gone=False).run(work)
+        return None
+
+    def _work(self, call: Request, session: Session, principal: Principal | None) -> _Work:
+        """What makes the answer to one request of a session.
+
+        :raises RpcRefused: there is no such method.
+        """
         host = session.host
 
         def visitor(before: Before | None) -> Visitor:
@@ -168,23 +230,18 @@ class McpEndpoint:
         make = made_by(self._methods, call, modern=False) or host.made_by(self._methods, call)
         if make is None:
             raise no_method()
-        # As servers of those revisions do, where it is to look as if one were asked itself.
-        alike = self._methods.only is not None and request.names("text/event-stream")
-        answering = Answering(
-            request=request, send=send, cancels_when_gone=False, begins_at_once=alike
-        )
-        session.calls[call.id] = answering.scope
-        try:
-            await answering.run(lambda before: answer(call, make, visitor(before)))
-        finally:
-            del session.calls[call.id]
-        return None
+        return lambda before: answer(call, make, visitor(before))
+
+    @staticmethod
+    def _hear(message: Any, session: Session) -> None:
+        """Take what is not answered: a notification, or an answer to a question."""
+        if isinstance(message, Success | Failure):
+            session.host.on_answer(message)
+        elif message.method == "notifications/cancelled":
+            session.calls.on_cancelled(message.params)
 
     async def _initialize(self, call: Request, principal: Principal | None) -> Reply:
-        wanted = call.params.get("protocolVersion")
-        if not isinstance(wanted, str):
-            raise RpcRefused(INVALID_PARAMS, "'protocolVersion' must be a string")
-        agreed = wanted if wanted in LEGACY else LEGACY[0]
+        agreed = agreed_version(call.params)
         about = await self._methods.initialization(agreed)
         now, name = anyio.current_time(), secrets.token_urlsafe(24)
         session = self._sessions.open(now, name, agreed, _owner(principal))
@@ -225,6 +282,9 @@ class McpEndpoint:
         found = self._sessions.find(anyio.current_time(), name, _owner(principal))
         if found is None:
             raise Refused(404, "unknown_session", "there is no such session")
+        if request.headers.get(VERSION, found.version) != found.version:
+            # 2025-06-18, "Protocol Version Header".
+            raise RpcRefused(INVALID_REQUEST, f"this session speaks {found.version}", status=400)
         return found
 
 

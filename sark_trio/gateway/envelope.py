@@ -10,16 +10,23 @@ from typing import Any, Final
 from sark_trio.errors import InvalidArguments, ProtocolError
 from sark_trio.gateway.refusals import INVALID_PARAMS, RpcRefused
 from sark_trio.gateway.visitor import meta_of
+from sark_trio.mcp.faults import HEADER_MISMATCH, UNSUPPORTED_VERSION
 from sark_trio.mcp.headers import NAME_MEMBERS, ParamHeader, decode_value, param_headers
 from sark_trio.mcp.messages import Request
 from sark_trio.mcp.meta import CLIENT_CAPABILITIES, PROTOCOL_VERSION
 from sark_trio.mcp.versions import HTTP_SSE, LEGACY, MODERN
 
-__all__ = ["check_envelope", "check_meta", "check_params", "check_version", "is_modern_call"]
+__all__ = [
+    "VERSION",
+    "check_envelope",
+    "check_meta",
+    "check_params",
+    "check_version",
+    "is_modern_call",
+    "names_modern",
+]
 
-HEADER_MISMATCH: Final = -32020
-UNSUPPORTED_VERSION: Final = -32022
-_VERSION: Final = "mcp-protocol-version"
+VERSION: Final = "mcp-protocol-version"
 _LEGACY: Final = frozenset({*LEGACY, HTTP_SSE})
 
 
@@ -28,10 +35,13 @@ def is_modern_call(message: Any, headers: Mapping[str, str]) -> bool:
 
     It names a version in its ``_meta``, or its header names one that is no legacy one.
     """
-    named = headers.get(_VERSION)
-    return _meta_of(message).get(PROTOCOL_VERSION) is not None or (
-        named is not None and named not in _LEGACY
-    )
+    return _meta_of(message).get(PROTOCOL_VERSION) is not None or names_modern(headers)
+
+
+def names_modern(headers: Mapping[str, str]) -> bool:
+    """Whether *headers* name a version, and none of those with sessions."""
+    named = headers.get(VERSION)
+    return named is not None and named not in _LEGACY
 
 
 def check_version(headers: Mapping[str, str]) -> None:
@@ -39,7 +49,7 @@ def check_version(headers: Mapping[str, str]) -> None:
 
     :raises RpcRefused: HTTP 400, ``UnsupportedProtocolVersionError``.
     """
-    _check_version(headers.get(_VERSION))
+    _check_version(headers.get(VERSION))
 
 
 def check_meta(call: Request) -> None:
@@ -70,9 +80,9 @@ def check_envelope(call: Request, headers: Mapping[str, str]) -> None:
     """
     meta = _meta_of(call)
     version = meta.get(PROTOCOL_VERSION)
-    if _VERSION not in headers:
+    if VERSION not in headers:
         raise _mismatch("MCP-Protocol-Version is missing")
-    if version is not None and version != headers[_VERSION]:
+    if version is not None and version != headers[VERSION]:
         raise _mismatch("MCP-Protocol-Version differs from the body's")
     check_version(headers)
     _check_capabilities(meta)

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from sark_trio.client.listing import ToolInfo
 
-__all__ = ["candidates", "definition", "expose", "resolve", "unmirrored"]
+__all__ = ["DROPPED", "candidates", "definition", "expose", "resolve", "unmirrored"]
 
 _JOINT: Final = "__"
 #: MCP 2026-07-28, "Tool Names".
 NAME_CHARS_MAX: Final = 128
 _MIRRORED: Final = "x-mcp-header"
-#: Members that promise what this gateway does not do (tasks of 2025-11-25).
-_DROPPED: Final = frozenset({"execution"})
+#: What of a tool's definition is of another request than those that pass here: tasks of
+#: 2025-11-25 are followed to their end by the client.
+DROPPED: Final = frozenset({"execution"})
 
 
 def candidates(name: str) -> Iterator[tuple[str, str]]:
@@ -57,7 +58,7 @@ def definition(info: ToolInfo, servers: Collection[str]) -> dict[str, Any] | Non
     if name is None:
         return None
     raw = info.definition.raw
-    kept = {key: value for key, value in raw.items() if key not in _DROPPED}
+    kept = {key: value for key, value in raw.items() if key not in DROPPED}
     return {**kept, "name": name, "inputSchema": unmirrored(info.input_schema)}
 
 

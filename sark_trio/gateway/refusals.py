@@ -9,6 +9,7 @@ from sark_trio.errors import GatewayError, RemoteError
 from sark_trio.gateway.faults import fault_of
 
 __all__ = [
+    "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
     "METHOD_NOT_FOUND",

@@ -16,7 +16,7 @@ from attrs import define
 from sark_trio import GatewayClient
 from sark_trio.client.listing import ToolInfo
 from sark_trio.errors import ConfigError, GatewayError, UnknownServer
-from sark_trio.gateway.names import candidates, definition, expose
+from sark_trio.gateway.names import DROPPED, candidates, definition, expose
 from sark_trio.gateway.uris import exposed, exposed_in, own
 from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.tasks import EXTENSION
@@ -25,9 +25,6 @@ __all__ = ["Roof", "only_server"]
 
 #: For servers that are not connected yet; those that take longer offer nothing this time.
 AGREE_S: Final = 5.0
-#: What of a tool's definition is of another request than those that pass here: tasks of
-#: 2025-11-25 are followed to their end by the client.
-_DROPPED: Final = frozenset({"execution"})
 _MEMBERS: Final = ("listChanged", "subscribe")
 
 
@@ -88,7 +85,7 @@ class Roof:
         """*info* as an item of ``tools/list``; ``None`` where it cannot be offered."""
         if self.only is None:
             return definition(info, servers)
-        return {key: value for key, value in info.definition.raw.items() if key not in _DROPPED}
+        return {key: value for key, value in info.definition.raw.items() if key not in DROPPED}
 
     def result(self, server: str, result: Mapping[str, Any]) -> dict[str, Any]:
         """*result* of *server*, with what it names as it is called here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["METHODS", "STREAMS", "UNKNOWN", "route_of"]
+__all__ = ["METHODS", "STREAMS", "UNKNOWN", "methods_of", "route_of"]
 
 #: Stands for all paths that fit no template.
 UNKNOWN: Final = "unknown"
@@ -32,6 +32,15 @@ METHODS: Final[Mapping[str, str]] = {
 STREAMS: Final = frozenset(
     {f"{_API}/events", f"{_API}/audit/stream", f"{_API}/servers/{{name}}/stream"}
 )
+
+
+def methods_of(route: str) -> tuple[str, ...]:
+    """The methods that *route* can be asked with: ``HEAD`` wherever ``GET`` has an end.
+
+    RFC 9110, section 9.1: servers must support both.
+    """
+    method = METHODS[route]
+    return (method, "HEAD") if method == "GET" and route not in STREAMS else (method,)
 
 
 def route_of(path: tuple[str, ...]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -12,6 +14,9 @@ from anyio.abc import TaskStatus
 
 from sark_trio.errors import ConfigError, TransportNotAvailableError
 from sark_trio.gateway.app import Gateway
+from sark_trio.gateway.asgi import Receive, Scope, Send
+from sark_trio.gateway.faults import Refused
+from sark_trio.gateway.rest import failure
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -25,6 +30,7 @@ STALLED_S: Final = 10.0
 #: What the server itself gets beyond the grace of the requests that run on it.
 _MARGIN_S: Final = 1.0
 _BACKLOG: Final = 256
+_VERSIONS: Final = frozenset({"1.0", "1.1"})
 _LOG: Final = logging.getLogger("sark_trio.gateway")
 
 
@@ -75,7 +81,8 @@ async def _run(app: Gateway, run: Any, config: Config, grace_s: float, started: 
     async def work() -> None:
         with shielded:
             try:
-                await run(app, config, shutdown_trigger=stop.wait, mode="asgi")
+                spoken = partial(_speak_http1, app)
+                await run(spoken, config, shutdown_trigger=stop.wait, mode="asgi")
             except Exception as exc:  # noqa: BLE001 - handed to whoever called us, ungrouped
                 failures.append(exc)
             finally:
@@ -93,6 +100,18 @@ async def _run(app: Gateway, run: Any, config: Config, grace_s: float, started: 
                 await app.close(grace_s)
     if failures:
         raise failures[0]
+
+
+async def _speak_http1(app: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve what came over HTTP/1, and nothing else.
+
+    Hypercorn lets anybody upgrade a plain connection to HTTP/2. Through a proxy that passes the
+    upgrade on, that is a tunnel in which the proxy's own rules see no request any more.
+    """
+    if scope["type"] == "http" and scope["http_version"] not in _VERSIONS:
+        await failure(Refused(505, "http_version", "only HTTP/1.1 is spoken here")).send(send)
+        return
+    await app(scope, receive, send)
 
 
 def _runner() -> Any:
@@ -118,7 +137,12 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as exc:
-        raise ConfigError(f"cannot listen on {host!r}, port {port}: {exc}") from exc
+        what = exc.strerror or str(exc)
+        if exc.errno == errno.EADDRINUSE:
+            what = "another program has it; --port takes another one, 0 any that is free"
+        elif exc.errno == errno.EACCES:
+            what = f"{what}; ports below 1024 need privileges, others do not"
+        raise ConfigError(f"cannot listen on {host!r}, port {port}: {what}") from exc
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         # Inherited by what it accepts: hypercorn waits without end for a peer that does not read.
         stalled_ms = int(STALLED_S * 1000)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final, final
 
 import anyio
 from attrs import define, field
 
+from sark_trio.gateway.calls import Calls
 from sark_trio.gateway.host import Host
-from sark_trio.mcp.messages import RequestId
 
 __all__ = ["Session", "Sessions"]
 
 #: Each is a few hundred bytes; more clients than that belong to a bigger gateway.
 SESSIONS_MAX: Final = 10_000
+#: Of one owner: nobody can push the sessions of all others out.
+OWNED_MAX: Final = 1_000
 #: A client that comes back later gets 404 and opens another one (2025-11-25, "Session
 #: Management").
 IDLE_S: Final = 3_600.0
@@ -30,19 +33,18 @@ class Session:
     used_at: float
     #: Who is at the other end.
     host: Host = field(factory=Host)
-    calls: dict[RequestId, anyio.CancelScope] = field(factory=dict, init=False)
+    calls: Calls = field(factory=Calls, init=False)
     #: The stream of what belongs to no call, while somebody reads it.
     stream: anyio.CancelScope | None = field(default=None, init=False)
 
     @property
     def busy(self) -> bool:
         """Whether anything goes on in it."""
-        return bool(self.calls) or self.stream is not None
+        return len(self.calls) > 0 or self.stream is not None
 
     def end(self) -> None:
         """Cancel its calls, and end its stream."""
-        for scope in self.calls.values():
-            scope.cancel()
+        self.calls.end()
         if self.stream is not None:
             self.stream.cancel()
 
@@ -54,11 +56,14 @@ class Sessions:
 
     :param sessions_max: when there are as many, the longest unused idle one makes room.
     :param idle_s: after so much time without a request a session is forgotten.
+    :param owned_max: when one owner has as many, the longest unused idle one of those does.
     """
 
     _sessions_max: int = SESSIONS_MAX
     _idle_s: float = IDLE_S
+    _owned_max: int = OWNED_MAX
     _by_id: dict[str, Session] = field(factory=dict, init=False)
+    _owned: Counter[str | None] = field(factory=Counter, init=False)
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -66,12 +71,15 @@ class Sessions:
     def open(self, now: float, session_id: str, version: str, owner: str | None) -> Session | None:
         """A new session; ``None`` where there are too many and all of them are busy."""
         self._forget(now)
-        if len(self._by_id) >= self._sessions_max:
-            idle = next((one for one in self._by_id.values() if not one.busy), None)
+        own_only = self._owned[owner] >= self._owned_max
+        if own_only or len(self._by_id) >= self._sessions_max:
+            able = (one for one in self._by_id.values() if not own_only or one.owner == owner)
+            idle = next((one for one in able if not one.busy), None)
             if idle is None:
                 return None
-            del self._by_id[idle.id]
+            self._drop(idle)
         session = self._by_id[session_id] = Session(session_id, version, owner, now)
+        self._owned[owner] += 1
         return session
 
     def find(self, now: float, session_id: str, owner: str | None) -> Session | None:
@@ -86,7 +94,7 @@ class Sessions:
 
     def close(self, session: Session) -> None:
         """End *session*."""
-        self._by_id.pop(session.id, None)
+        self._drop(session)
         session.end()
 
     def _forget(self, now: float) -> None:
@@ -95,7 +103,14 @@ class Sessions:
             first = next(iter(self._by_id.values()))
             if now - first.used_at < self._idle_s:
                 return
-            del self._by_id[first.id]
             if first.busy:  # a long call is no idleness
                 first.used_at = now
-                self._by_id[first.id] = first
+                self._by_id[first.id] = self._by_id.pop(first.id)
+            else:
+                self._drop(first)
+
+    def _drop(self, session: Session) -> None:
+        if self._by_id.pop(session.id, None) is not None:
+            self._owned[session.owner] -= 1
+            if not self._owned[session.owner]:
+                del self._owned[session.owner]

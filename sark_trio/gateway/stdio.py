@@ -6,38 +6,38 @@ is answered as that revision wants, and ``initialize`` opens the session of the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Final, final
 
 import anyio
-import anyio.lowlevel
 from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectSendStream
 from attrs import define, field
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.errors import ProtocolError
+from sark_trio.gateway.batches import BATCHED, Batch, is_batch, joined
+from sark_trio.gateway.calls import Calls
 from sark_trio.gateway.envelope import check_meta, is_modern_call
 from sark_trio.gateway.host import Host
 from sark_trio.gateway.listening import listen, saying
 from sark_trio.gateway.methods import Methods
+from sark_trio.gateway.pipes import read_lines, write_lines
 from sark_trio.gateway.refusals import (
-    INVALID_PARAMS,
     INVALID_REQUEST,
     PARSE_ERROR,
     RpcRefused,
     no_method,
 )
 from sark_trio.gateway.roof import only_server
-from sark_trio.gateway.rpc import Made, answer, made_by, malformed, refusal
+from sark_trio.gateway.rpc import Made, agreed_version, answer, made_by, malformed, refusal
 from sark_trio.gateway.visitor import Put, Tell, Visitor
-from sark_trio.machines.lines import LineSplitter, TooLong
+from sark_trio.machines.lines import TooLong
 from sark_trio.mcp.changes import LISTEN
-from sark_trio.mcp.codec import decode, encode_result, readable_id
-from sark_trio.mcp.messages import Failure, Request, RequestId, Success
-from sark_trio.mcp.versions import LEGACY
+from sark_trio.mcp.codec import decode, encode_result
+from sark_trio.mcp.messages import Failure, Message, Request, Success
 
 __all__ = ["serve_stdio"]
 
@@ -46,12 +46,10 @@ CALLS_MAX: Final = 100
 #: Messages that wait for a host that does not read. Answers wait for room; progress, which later
 #: progress supersedes, is left out.
 MESSAGES_MAX: Final = 64
-_READ_BYTES: Final = 64 * 1024
-#: A pipe that is writable takes so many bytes without blocking (POSIX, PIPE_BUF on Linux), so
-#: that its descriptor can stay as it is: other programs may hold it, too.
-_WRITE_BYTES: Final = 4_096
 #: JSON-RPC has no code for it; ours is that of HTTP.
 _OVERLOADED: Final = 503
+#: Makes an answer and hands it over, unless it is cancelled before.
+_Answering = Callable[[Put], Awaitable[None]]
 
 
 async def serve_stdio(
@@ -81,11 +79,11 @@ async def serve_stdio(
     async with anyio.create_task_group() as tasks:
         talk = _Conversation(methods, principal, outbox, tasks)
         written = anyio.Event()
-        tasks.start_soon(_write_all, writing, messages, written, tasks.cancel_scope)
+        tasks.start_soon(write_lines, writing, messages, written, tasks.cancel_scope)
         with anyio.CancelScope() as listening:
             if stop is not None:
                 tasks.start_soon(_cancel_after, stop, listening)
-            await _read_all(reading, talk.take)
+            await read_lines(reading, talk.take)
         talk.end_streams()
         with anyio.move_on_after(grace_s):
             await talk.idle()
@@ -106,7 +104,9 @@ class _Conversation:
     _tasks: TaskGroup
     #: The revision that ``initialize`` agreed on.
     _version: str | None = field(default=None, init=False)
-    _calls: dict[RequestId, anyio.CancelScope] = field(factory=dict, init=False)
+    _calls: Calls = field(factory=Calls, init=False)
+    #: Batches that are being answered, each one request after the other.
+    _batches: int = field(default=0, init=False)
     #: Who is at the other end, where ``initialize`` said so.
     _host: Host = field(factory=Host, init=False)
     #: Of what belongs to no call.
@@ -120,22 +120,28 @@ class _Conversation:
             too_long = RpcRefused(PARSE_ERROR, f"longer than {line.limit_bytes} bytes")
             await self._outbox.send(refusal(None, too_long))
             return
+        if self._version == BATCHED and is_batch(line):
+            await self._batch(line)
+            return
         try:
             message = decode(line)
         except ProtocolError:
-            await self._outbox.send(refusal(readable_id(line), malformed(line)))
+            await self._outbox.send(malformed(line))
             return
         if isinstance(message, Request):
             try:
                 await self._request(message)
             except RpcRefused as exc:
                 await self._outbox.send(refusal(message.id, exc))
-        elif isinstance(message, Success | Failure):
+        else:
+            self._note(message)
+
+    def _note(self, message: Message) -> None:
+        """Take what is not answered."""
+        if isinstance(message, Success | Failure):
             self._host.on_answer(message)
         elif message.method == "notifications/cancelled":
-            scope = self._calls.get(message.params.get("requestId", ""))
-            if scope is not None:
-                scope.cancel()
+            self._calls.on_cancelled(message.params)
 
     def end_streams(self) -> None:
         """End what would go on for ever."""
@@ -144,9 +150,13 @@ class _Conversation:
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""
-        while self._calls:
+        while self._under_way:
             self._ended = anyio.Event()
             await self._ended.wait()
+
+    @property
+    def _under_way(self) -> int:
+        return max(len(self._calls), self._batches)
 
     async def _request(self, call: Request) -> None:
         modern = is_modern_call(call, {})
@@ -157,16 +167,67 @@ class _Conversation:
             return
         elif self._version is None and call.method != "ping":
             raise RpcRefused(INVALID_REQUEST, "send initialize first, or name a version in _meta")
+        self._check_room()
+        with ExitStack() as stack:
+            answering = self._begin(call, stack, modern=modern)
+            # What the stack holds is the task's from now on.
+            self._tasks.start_soon(self._answer, answering, stack.pop_all())
+
+    def _check_room(self) -> None:
+        if self._under_way >= CALLS_MAX:
+            raise RpcRefused(_OVERLOADED, f"{CALLS_MAX} requests are under way already")
+
+    async def _batch(self, line: bytes) -> None:
+        """Several messages at once (2025-03-26, "Batching"), answered in one array."""
+        try:
+            batch = Batch.of(line)
+            self._check_room()
+        except RpcRefused as exc:
+            await self._outbox.send(refusal(None, exc))
+            return
+        for message in batch.others:
+            self._note(message)
+        if batch.requests or batch.refusals:
+            self._batches += 1
+            self._tasks.start_soon(self._answer_all, batch)
+
+    async def _answer_all(self, batch: Batch) -> None:
+        answers = list(batch.refusals)
+
+        async def keep(data: bytes) -> None:
+            answers.append(data)
+
+        try:
+            for call in batch.requests:
+                try:
+                    with ExitStack() as stack:
+                        await self._begin(call, stack, modern=False)(keep)
+                except RpcRefused as exc:
+                    answers.append(refusal(call.id, exc))
+            if answers:
+                await self._outbox.send(joined(answers))
+        finally:
+            self._batches -= 1
+            self._ended.set()
+
+    def _begin(self, call: Request, stack: ExitStack, *, modern: bool) -> _Answering:
+        """Begin *call*; it is under way as long as *stack* is open.
+
+        :raises RpcRefused: it cannot begin.
+        """
         make = self._made_by(call, modern=modern)
         if make is None:
             raise no_method()
-        if call.id in self._calls:
-            raise RpcRefused(INVALID_REQUEST, "a request with this id is under way")
-        if len(self._calls) >= CALLS_MAX:
-            raise RpcRefused(_OVERLOADED, f"{CALLS_MAX} requests are under way already")
-        scope = self._calls[call.id] = anyio.CancelScope()
+        scope = anyio.CancelScope()
         visitor = self._visitor(call, scope, modern=modern)
-        self._tasks.start_soon(self._answer, call, make, scope, visitor)
+        stack.enter_context(self._calls.under_way(call.id, scope))
+
+        async def answering(put: Put) -> None:
+            with scope:
+                _, data = await answer(call, make, visitor)
+                await put(data)
+
+        return answering
 
     def _made_by(self, call: Request, *, modern: bool) -> Made | None:
         if not modern:
@@ -177,15 +238,11 @@ class _Conversation:
             return partial(listen, self._methods, call, self._closing)
         return made_by(self._methods, call, modern=True)
 
-    async def _answer(
-        self, call: Request, make: Made, scope: anyio.CancelScope, visitor: Visitor
-    ) -> None:
+    async def _answer(self, answering: _Answering, stack: ExitStack) -> None:
         try:
-            with scope:
-                _, data = await answer(call, make, visitor)
-                await self._outbox.send(data)
+            with stack:
+                await answering(self._outbox.send)
         finally:
-            del self._calls[call.id]
             self._ended.set()
 
     def _visitor(self, call: Request, scope: anyio.CancelScope, *, modern: bool) -> Visitor:
@@ -229,10 +286,7 @@ class _Conversation:
         return True
 
     async def _initialize(self, call: Request) -> bytes:
-        wanted = call.params.get("protocolVersion")
-        if not isinstance(wanted, str):
-            raise RpcRefused(INVALID_PARAMS, "'protocolVersion' must be a string")
-        agreed = wanted if wanted in LEGACY else LEGACY[0]
+        agreed = agreed_version(call.params)
         about = await self._methods.initialization(agreed)
         again, self._version = self._version is not None, agreed
         self._host.offers = Host.offers_in(call.params)
@@ -250,43 +304,3 @@ class _Conversation:
 async def _cancel_after(stop: anyio.Event, scope: anyio.CancelScope) -> None:
     await stop.wait()
     scope.cancel()
-
-
-async def _read_all(fd: int, take: Callable[[bytes | TooLong], Awaitable[None]]) -> None:
-    """Hand every line to *take*, until the end."""
-    lines = LineSplitter()
-    while True:
-        await _ready(anyio.wait_readable, fd)
-        chunk = os.read(fd, _READ_BYTES)
-        if not chunk:
-            return
-        for line in lines.feed(chunk):
-            await take(line)
-
-
-async def _write_all(
-    fd: int,
-    messages: MemoryObjectReceiveStream[bytes],
-    written: anyio.Event,
-    scope: anyio.CancelScope,
-) -> None:
-    """Write every message as a line. Where nobody reads any more, all of it ends."""
-    try:
-        with messages:
-            async for message in messages:
-                rest = memoryview(message + b"\n")
-                while rest:
-                    await _ready(anyio.wait_writable, fd)
-                    rest = rest[os.write(fd, rest[:_WRITE_BYTES]) :]
-    except BrokenPipeError:
-        scope.cancel()
-    finally:
-        written.set()
-
-
-async def _ready(wait: Callable[[int], Awaitable[None]], fd: int) -> None:
-    try:
-        await wait(fd)
-    except PermissionError:
-        # A file is always ready, and no event loop can wait for it.
-        await anyio.lowlevel.checkpoint()

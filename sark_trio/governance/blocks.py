@@ -54,9 +54,10 @@ class Blocks:
         """
         if block.tool is not None and block.server is None:
             raise ValueError("a tool is blocked by its server's name and its own")
-        if len(self._by_scope) >= BLOCKS_MAX:
+        scope = block.server, block.tool, block.principal
+        if scope not in self._by_scope and len(self._by_scope) >= BLOCKS_MAX:
             raise ValueError(f"more than {BLOCKS_MAX} blocks")
-        self._by_scope[block.server, block.tool, block.principal] = block
+        self._by_scope[scope] = block
 
     def remove(self, block: Block) -> bool:
         """Switch it on again; whether it was off."""
@@ -65,14 +66,14 @@ class Blocks:
     def covering(self, server: str | None, tool: str | None, principal: str) -> Block | None:
         """The block that stops *principal* from using *tool* of *server*, if one does.
 
-        Without *tool* (or *server*) the question is about the whole, which blocks of a part
-        leave on.
+        Of several it is the one that names most, the server before all. Without *tool* (or
+        *server*) the question is about the whole, which blocks of a part leave on.
         """
         blocks = self._by_scope
         if not blocks:
             return None
-        for one in {server, None}:
-            for other in {tool, None}:
+        for one in (server, None):
+            for other in (tool, None):
                 for who in (principal, None):
                     found = blocks.get((one, other, who))
                     if found is not None:

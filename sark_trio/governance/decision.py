@@ -51,7 +51,8 @@ _TEXT: Final = optional(instance_of(str))
 def _check_ttl(_: object, attribute: Attribute[Any], value: object) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or (isinstance(value, float) and math.isnan(value)):
         raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
 
 

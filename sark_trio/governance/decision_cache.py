@@ -92,7 +92,7 @@ class DecisionCache:
         ends = now + max(lifetime, 0.0)
         self._see(decision.revision)
         self.forget(key)
-        if decision.allow and size <= ENTRY_BYTES_MAX and ends > self._now and self.entries_max:
+        if decision.allow and size <= ENTRY_BYTES_MAX and ends > self._now:
             self._kept[key] = (ends, decision)
             if len(self._kept) > self.entries_max:
                 self._kept.popitem(last=False)

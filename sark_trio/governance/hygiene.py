@@ -56,7 +56,7 @@ def check_arguments(arguments: Any) -> None:
 
 def _check_leaf(value: Any, trail: Trail) -> None:
     fault = None
-    if isinstance(value, str) and type(value) is str:
+    if type(value) is str:
         fault = None if value.isascii() or _encodable(value) else "holds a lone surrogate"
     elif type(value) is float:
         fault = None if math.isfinite(value) else f"{value!r} is not a JSON number"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, final
 
@@ -34,23 +35,19 @@ TOKEN_CHARS_MAX: Final = 16_384
 KEYS_MAX: Final = 100
 #: Bytes of an RSA modulus (RFC 7518 section 3.3: 2048 bits or more).
 MODULUS_BYTES_MIN: Final = 256
-#: Bytes of an HMAC secret (RFC 7518 section 3.2: at least the hash's size).
-SECRET_BYTES_MIN: Final = 32
 
 #: Algorithm → key type, and for elliptic curves the one curve (RFC 7518 section 3.1, RFC 8037).
-_ALGORITHMS: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
-    **{f"HS{bits}": ("oct", frozenset[str]()) for bits in (256, 384, 512)},
-    **{
-        f"{kind}{bits}": ("RSA", frozenset[str]())
-        for kind in ("RS", "PS")
-        for bits in (256, 384, 512)
-    },
-    "ES256": ("EC", frozenset({"P-256"})),
-    "ES384": ("EC", frozenset({"P-384"})),
-    "ES512": ("EC", frozenset({"P-521"})),
-    "EdDSA": ("OKP", frozenset({"Ed25519", "Ed448"})),
-    "Ed25519": ("OKP", frozenset({"Ed25519"})),
+_ALGORITHMS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    **{f"HS{bits}": ("oct", ()) for bits in (256, 384, 512)},
+    **{f"{kind}{bits}": ("RSA", ()) for kind in ("RS", "PS") for bits in (256, 384, 512)},
+    "ES256": ("EC", ("P-256",)),
+    "ES384": ("EC", ("P-384",)),
+    "ES512": ("EC", ("P-521",)),
+    "EdDSA": ("OKP", ("Ed25519", "Ed448")),
+    "Ed25519": ("OKP", ("Ed25519",)),
 }
+#: RFC 7515, section 3.1: three texts in the alphabet of base64url, without padding.
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+")
 
 
 def _denied(reason: str, message: str) -> errors.Denied:
@@ -201,10 +198,12 @@ def _is_time(value: object) -> bool:
 
 def _fits(key: Mapping[str, Any], algorithm: str) -> bool:
     kind, curves = _ALGORITHMS[algorithm]
+    uses = key.get("key_ops", ["verify"])
     return (
         key.get("kty") == kind
         and (not curves or key.get("crv") in curves)
         and key.get("use", "sig") == "sig"
+        and (isinstance(uses, list) and "verify" in uses)
         and key.get("alg", algorithm) == algorithm
     )
 
@@ -227,10 +226,13 @@ def _usable(jwks: object, algorithms: frozenset[str]) -> tuple[Mapping[str, Any]
         and not (key["kty"] == "RSA" and len(_bytes(str(key.get("n")))) < MODULUS_BYTES_MIN)
     )
     for key in usable:
-        if key["kty"] == "oct" and len(_bytes(str(key.get("k")))) < SECRET_BYTES_MIN:
-            raise errors.ConfigError(
-                f"an HMAC secret must have {SECRET_BYTES_MIN} bytes (RFC 7518, 3.2)", source="keys"
-            )
+        if key["kty"] == "oct":
+            # As many as the longest of the hashes that it may be used with.
+            bytes_min = max(int(name[2:]) // 8 for name in algorithms if _fits(key, name))
+            if len(_bytes(str(key.get("k")))) < bytes_min:
+                raise errors.ConfigError(
+                    f"an HMAC secret must have {bytes_min} bytes (RFC 7518, 3.2)", source="keys"
+                )
     if not usable:
         raise errors.ConfigError("no key fits the algorithms", source="keys")
     return usable
@@ -245,7 +247,7 @@ def _bytes(text: str) -> bytes:
 
 def _header(token: object, algorithms: frozenset[str]) -> _Header:
     """The header, of which only ``alg`` and ``kid`` are believed, and those not yet."""
-    if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or token.count(".") != 2:
+    if not isinstance(token, str) or len(token) > TOKEN_CHARS_MAX or not _COMPACT.fullmatch(token):
         raise _invalid()
     header = _object(_bytes(token.partition(".")[0]), _invalid())
     key_id, algorithm = header.get("kid"), header.get("alg")
@@ -281,13 +283,17 @@ def _verified(token: str, algorithm: str, key: Mapping[str, Any]) -> bytes:
             "tokens need the extra 'jwt': pip install 'sark_trio[jwt]'"
         ) from None
     signed, _, signature = token.rpartition(".")
+    octets = _bytes(signature)
+    # Bits that its last character does not use would give one token several spellings.
+    if base64.urlsafe_b64encode(octets).rstrip(b"=") != signature.encode():
+        raise _invalid()
     try:
         # The algorithm's own object: the registry around it would read the header once more,
         # by rules of its own, and warn of "EdDSA", which issuers still write (RFC 9864).
         model = jws.JWSRegistry.algorithms[algorithm]
         loaded = jwk.import_key({**key, "alg": algorithm})
         model.check_key(loaded)
-        good = model.verify(signed.encode(), _bytes(signature), loaded)
+        good = model.verify(signed.encode(), octets, loaded)
     except (JoseError, ValueError, TypeError, KeyError):
         raise _invalid() from None
     if good is not True:

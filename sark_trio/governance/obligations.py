@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 from attrs import field, frozen
 
+from sark_trio.governance.controls import ControlStripper
 from sark_trio.governance.filters import Filtered, ParameterFilter
 from sark_trio.governance.redact import Redacted, Redactor, cap_result
 
@@ -21,6 +22,7 @@ __all__ = [
     "LimitResult",
     "Obligation",
     "RedactResult",
+    "StripControls",
     "StripParameters",
     "apply_obligations",
     "parse_obligations",
@@ -37,6 +39,14 @@ class RedactResult:
     """``{"type": "redact_result", "paths": [...], "keys": [...], "patterns": [...]}``."""
 
     redactor: Redactor
+
+
+@final
+@frozen
+class StripControls:
+    """``{"type": "strip_controls"}``."""
+
+    redactor: ControlStripper = field(factory=ControlStripper)
 
 
 @final
@@ -60,9 +70,12 @@ class LimitResult:
             raise ValueError("bytes_max must be an integer of at least 0")
 
 
-Obligation = RedactResult | StripParameters | LimitResult
+Obligation = StripControls | RedactResult | StripParameters | LimitResult
 #: The same, to check at run time.
-OBLIGATIONS: Final = (RedactResult, StripParameters, LimitResult)
+OBLIGATIONS: Final = (StripControls, RedactResult, StripParameters, LimitResult)
+#: When each has its turn: what hides in a text hides it from the patterns of redaction, and what
+#: is left in the end is measured.
+_TURNS: Final = {StripControls: 0, RedactResult: 1, StripParameters: 1, LimitResult: 2}
 
 
 def _redact(members: dict[str, Any]) -> RedactResult:
@@ -83,6 +96,7 @@ def _limit(members: dict[str, Any]) -> LimitResult:
 
 _KINDS: Final[dict[str, Callable[[dict[str, Any]], Obligation]]] = {
     "redact_result": _redact,
+    "strip_controls": lambda _members: StripControls(),
     "strip_parameters": _strip,
     "limit_result": _limit,
 }
@@ -132,12 +146,13 @@ def strip_parameters(arguments: Mapping[str, Any], obligations: Iterable[Obligat
 def apply_obligations(result: Mapping[str, Any], obligations: Iterable[Obligation]) -> Redacted:
     """*result* as the obligations let it be seen; errors of a tool (``isError``) too.
 
-    Limits come last and measure what is left.
+    What is not seen goes first; limits come last and measure what is left.
+
+    :raises ValueError: the result cannot be what an obligation demands.
     """
     counts: Counter[str] = Counter()
-    ordered = sorted(obligations, key=lambda one: isinstance(one, LimitResult))
-    for obligation in ordered:
-        if isinstance(obligation, RedactResult):
+    for obligation in sorted(obligations, key=lambda one: _TURNS[type(one)]):
+        if isinstance(obligation, RedactResult | StripControls):
             step = obligation.redactor.result(result)
         elif isinstance(obligation, LimitResult):
             step = cap_result(result, obligation.bytes_max)

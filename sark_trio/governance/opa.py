@@ -7,6 +7,7 @@ connection, a timeout, an error page, half a body: no decision, so denied.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, final
 from urllib.parse import quote, urlsplit
@@ -39,7 +40,7 @@ def _base(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError("url must be http:// or https:// and name a host")
-    if parts.username or parts.password or parts.query or parts.fragment:
+    if "@" in parts.netloc or "?" in url or "#" in url:
         raise ValueError("url must not hold credentials, a query or a fragment")
     return url.rstrip("/")
 
@@ -139,9 +140,16 @@ def _revision(provenance: Any) -> str | None:
     bundles = provenance.get("bundles")
     if not isinstance(bundles, dict):
         single = provenance.get("revision")
-        return single[:REVISION_CHARS_MAX] if isinstance(single, str) and single else None
+        return _short(single) if isinstance(single, str) and single else None
     named = (
         f"{name}={bundle.get('revision') if isinstance(bundle, dict) else None}"
         for name, bundle in sorted(bundles.items())
     )
-    return ",".join(named)[:REVISION_CHARS_MAX] or None
+    return _short(",".join(named)) or None
+
+
+def _short(revision: str) -> str:
+    """Cut off, two revisions could be one, and a decision outlive its policy: digested instead."""
+    if len(revision) <= REVISION_CHARS_MAX:
+        return revision
+    return f"sha256:{hashlib.sha256(revision.encode()).hexdigest()}"

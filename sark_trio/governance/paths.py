@@ -7,6 +7,7 @@ was removed, and filtering twice would not equal filtering once.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 from typing import Any, Final, final
@@ -33,7 +34,12 @@ SEGMENTS_MAX: Final = 64
 PATHS_MAX: Final = 256
 #: Characters of one path: keys longer than this are no names.
 PATH_CHARS_MAX: Final = 1_024
-
+_BAD_ESCAPE: Final = re.compile(r"~(?![01])")
+#: Code points that Unicode says to ignore where they cannot be shown, and that are no format
+#: marks (DerivedCoreProperties, Default_Ignorable_Code_Point; NFKC_Casefold drops them, too).
+_IGNORABLE: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
+    map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+)
 
 #: How a walk got where it is: the last step and the trail before it. Costs one tuple a step, and
 #: becomes a text only where somebody has to be told.
@@ -44,7 +50,7 @@ def fold(name: str) -> str:
     """*name* as a careless peer may read it: no case, no width, no invisible characters."""
     if name.isascii():
         return name.lower()
-    visible = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    visible = "".join(c for c in name if unicodedata.category(c) != "Cf" and c not in _IGNORABLE)
     # Folding may leave text that NFKC composes again, hence twice.
     once = unicodedata.normalize("NFKC", visible).casefold()
     return unicodedata.normalize("NFKC", once).casefold()
@@ -80,8 +86,7 @@ def trail_pointer(trail: Trail | None) -> str:
 
 
 def _unescape(segment: str, path: str) -> str:
-    plain = segment.replace("~1", "").replace("~0", "")
-    if "~" in plain:
+    if _BAD_ESCAPE.search(segment):
         raise ValueError(f"path {path!r} holds '~' that is neither '~0' nor '~1'")
     return segment.replace("~1", "/").replace("~0", "~")
 

@@ -19,8 +19,8 @@ cancellation                        passes through, nothing is kept
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol, final
+from collections.abc import Mapping
+from typing import Any, Protocol, final, runtime_checkable
 
 from attrs import define, evolve, field, frozen
 
@@ -45,6 +45,7 @@ __all__ = [
     "InProcess",
     "Policy",
     "PolicyEngine",
+    "Retiring",
     "Verdict",
 ]
 
@@ -58,6 +59,14 @@ class PolicyEngine(Protocol):
 
     async def decide(self, question: Question) -> Decision:
         """The answer. Any exception is taken as a no."""
+
+
+@runtime_checkable
+class Retiring(Protocol):
+    """An engine that holds something, such as processes, for as long as it is the policy."""
+
+    def retire(self) -> None:
+        """Let go of it as soon as what is being asked has been answered."""
 
 
 @final
@@ -192,8 +201,7 @@ class Governor:
 
         :raises errors.ConfigError: the new policy is wrong; the old one stays.
         """
-        self.policy = _engine(policy)
-        self.cache.flush()
+        self._become(_engine(policy))
 
     def close(self) -> None:
         """Decide no more: every further question is denied.
@@ -201,8 +209,13 @@ class Governor:
         The policy is let go of here and now. An engine may belong to the thread that made it,
         and must not wait for the garbage collector, which runs in any.
         """
-        self.policy = _NoPolicy()
+        self._become(_NoPolicy())
+
+    def _become(self, policy: PolicyEngine) -> None:
+        before, self.policy = self.policy, policy
         self.cache.flush()
+        if isinstance(before, Retiring) and before is not policy:
+            before.retire()
 
     async def decide(self, now: float, query: Query, facts: ToolFacts | None = None) -> Verdict:
         """Decide on one call.
@@ -226,21 +239,6 @@ class Governor:
             removed=removed,
             redacted=redacted,
         )
-
-    async def filter_list(self, now: float, queries: Iterable[Query]) -> list[Query]:
-        """Those of *queries* that the policy allows, in their order, one question for each.
-
-        :raises errors.PolicyUnavailable: the policy could not decide on one of them. A list cut
-            short by an outage would pass for the whole.
-        """
-        allowed = []
-        for query in queries:
-            verdict = await self.decide(now, query)
-            if verdict.fault is not None:
-                raise verdict.denial()
-            if verdict.allow:
-                allowed.append(query)
-        return allowed
 
     def _candidate(
         self, query: Query, facts: ToolFacts | None

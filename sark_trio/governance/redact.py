@@ -8,6 +8,7 @@ meet errors as they meet answers.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, final
@@ -24,8 +25,10 @@ __all__ = ["PATTERN_NAMES", "Redacted", "Redactor", "cap_result"]
 PATTERN_NAMES: Final = frozenset(PATTERNS)
 #: Names of one rule set; more is a list that wants to be a policy.
 KEYS_MAX: Final = 1_000
-#: Numbers shorter than this are no card, phone or account.
-_DIGITS_MIN: Final = 9
+#: All that a number can be without any other sign in it is a card, of 13 digits or more.
+_CARD_MIN: Final = 10**12
+#: RFC 4648, sections 4 and 5, with the line ends of MIME.
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/_\r\n-]*+={0,2}+[\r\n]*+")
 _NO_PATHS: Final = PathSet.of([], loose=True)
 
 
@@ -91,11 +94,16 @@ class Redactor:
         return Redacted(pass_.text(text), pass_.counts())
 
 
-def _is_binary(block: dict[str, Any], key: str) -> bool:
-    """Base64 of MCP: a pattern found in it is an accident, and replacing it breaks an image."""
+def _is_binary(block: dict[str, Any], key: str, item: Any) -> bool:
+    """Base64 of MCP: a pattern found in it is an accident, and replacing it breaks an image.
+
+    Only where it is Base64: a server may write anything into those members.
+    """
     if key == "data":
-        return block.get("type") in {"image", "audio"}
-    return key == "blob" and isinstance(block.get("uri"), str)
+        place = block.get("type") in ("image", "audio")
+    else:
+        place = key == "blob" and isinstance(block.get("uri"), str)
+    return place and isinstance(item, str) and _BASE64.fullmatch(item) is not None
 
 
 @final
@@ -127,7 +135,7 @@ class _Pass:
         # Data about the data, too: an "owner" in _meta or annotations is still an owner.
         if fold(key) in self._rules.keys:
             return self._mark("key")
-        return item if _is_binary(block, key) else self.block(item, depth + 1)
+        return item if _is_binary(block, key, item) else self.block(item, depth + 1)
 
     def tree(self, value: Any, paths: PathSet | None, depth: int = 0) -> Any:
         """A structured value: paths are counted from its root."""
@@ -191,7 +199,7 @@ class _Pass:
 
     def _number(self, value: Any) -> Any:
         """A card number is one, quotes or not."""
-        if type(value) is not int or abs(value) < 10 ** (_DIGITS_MIN - 1):
+        if type(value) is not int or abs(value) < _CARD_MIN:
             return value
         text = str(value)
         left = self._plain(text)

@@ -15,8 +15,9 @@ from attrs import define, field, frozen
 
 from sark_trio import errors, jsontext
 from sark_trio.governance.decision import Decision, decode_decision, no_decision
+from sark_trio.governance.isolation import Isolation
 
-__all__ = ["ReadFile", "Rego", "RegoEngine"]
+__all__ = ["ReadFile", "Rego", "RegoEngine", "policy_error"]
 
 #: Content of the file of a name, or ``OSError``.
 ReadFile = Callable[[str], bytes]
@@ -27,6 +28,9 @@ PACKAGE: Final = "data.mcp.gateway"
 SOURCE_BYTES_MAX: Final = 1 << 20
 #: Bytes of an answer, as for OPA.
 ANSWER_BYTES_MAX: Final = 1 << 20
+
+#: What a decision says where the engine itself broke.
+PANICKED: Final = "the engine panicked"
 
 _WHERE: Final = re.compile(r"-->\s(?P<file>[^\n]*?):(?P<line>\d+):(?P<column>\d+)\s*\n")
 _WHAT: Final = re.compile(r"^error: (?P<what>[^\n]+)", re.MULTILINE)
@@ -61,10 +65,12 @@ class Rego:
         default the one package that the sources have, or ``data.mcp.gateway`` among several.
     :param data: the base document that the sources see as ``data``.
     :param v0: read the sources as Rego v0 (OPA before 1.0).
+    :param isolation: evaluate in processes of their own; ``None`` evaluates in this one, which
+        is faster, and which bounds neither time nor memory: see :class:`Isolation`.
     :raises ValueError: no source at all, or a query that is no reference into ``data``.
     """
 
-    __slots__ = ("data", "files", "query", "texts", "v0")
+    __slots__ = ("data", "files", "isolation", "query", "texts", "v0")
 
     def __init__(
         self,
@@ -73,6 +79,7 @@ class Rego:
         query: str | None = None,
         data: Mapping[str, Any] | None = None,
         v0: bool = False,
+        isolation: Isolation | None = None,
     ) -> None:
         if not files and not texts:
             raise ValueError("a Rego policy needs at least one file or text")
@@ -83,19 +90,28 @@ class Rego:
         self.query: Final = query
         self.data: Final = dict(data or {})
         self.v0: Final = v0
+        self.isolation: Final = isolation
 
     def __repr__(self) -> str:
         names = ", ".join([*self.files, *self.texts])
         return f"<Rego {names} query={self.query or 'by package'}>"
 
     def load(self, read: ReadFile | None = None) -> RegoEngine:
-        """Read the files and compile.
+        """Read the files and compile, to be evaluated in this process.
 
         :param read: content of the file of that name; only asked for ``files``.
         :raises errors.ConfigError: a file can not be read, or the policy is wrong: file, line
-            and column say where.
+            and column say where; or it is to be isolated, which a client does.
         :raises errors.TransportNotAvailableError: the extra ``rego`` is not installed.
         """
+        if self.isolation is not None:
+            raise errors.ConfigError("an isolated policy is for a GatewayClient, which loads it")
+        engine = self.parse(read)
+        engine.check()
+        return engine
+
+    def parse(self, read: ReadFile | None = None) -> RegoEngine:
+        """Read the files and parse; nothing has been evaluated. Raises as :meth:`load` does."""
         sources = {name: _read(name, read) for name in self.files} | dict(self.texts)
         try:
             data = jsontext.canonical(dict(self.data))
@@ -108,13 +124,11 @@ class Rego:
         build = _Build(sources, data.decode(), self.v0)
         packages = build.packages()
         _keep_apart(self.data, packages)
-        engine = RegoEngine(
+        return RegoEngine(
             build=build,
             query=_choose(self.query, packages),
             revision=f"sha256:{digest.hexdigest()}",
         )
-        engine.check()
-        return engine
 
 
 def _read(name: str, read: ReadFile | None) -> str:
@@ -191,7 +205,7 @@ class _Build:
             try:
                 packages.add(engine.add_policy(name, text))
             except RuntimeError as exc:
-                raise _config_error(exc, name) from None
+                raise policy_error(exc, name) from None
         engine.add_data_json(self.data)
         return packages
 
@@ -207,9 +221,9 @@ def _new_engine() -> _Engine:
     return engine
 
 
-def _config_error(exc: BaseException, source: str | None) -> errors.ConfigError:
+def policy_error(said: object, source: str | None = None) -> errors.ConfigError:
     """The file, line and column out of regorus' message; its Rust backtrace is left out."""
-    text = str(exc)
+    text = str(said)
     what = _WHAT.search(text)
     message = what["what"] if what else text.partition("\n\nStack backtrace")[0].strip()
     where = _WHERE.search(text)
@@ -239,7 +253,7 @@ class RegoEngine:
         try:
             self._evaluate(b"{}")
         except RuntimeError as exc:
-            raise _config_error(exc, None) from None
+            raise policy_error(exc) from None
 
     def evaluate(self, value: bytes | Mapping[str, Any]) -> Decision:
         """Decide on a policy input, encoded or not.
@@ -250,28 +264,51 @@ class RegoEngine:
         encoded = value if isinstance(value, bytes) else jsontext.encode(value)
         try:
             answer = self._evaluate(encoded)
-        except (RuntimeError, jsontext.JSONError) as exc:
-            return self._no_decision(str(_config_error(exc, None)), "policy_error")
+        except RuntimeError as exc:
+            return self.failed(str(exc))
         except BaseException as exc:
             # PyO3 turns a Rust panic into a BaseException; the engine's state is unknown then.
             self._engine = None
             if type(exc).__name__ != "PanicException":
                 raise
-            return self._no_decision("the engine panicked", "policy_error")
-        if not answer:
-            return self._no_decision(f"{self.query} has no value", "undefined")
-        return decode_decision(answer[0], revision=self.revision)
+            return self.failed(PANICKED)
+        return self.read(answer)
 
-    def _no_decision(self, fault: str, reason: str) -> Decision:
+    def read(self, answer: str | bytes) -> Decision:
+        """What an engine's *answer* to the query, as JSON, comes to. Total."""
+        if len(answer) > ANSWER_BYTES_MAX:
+            return self.failed(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+        try:
+            # A query without a value has no ``result``, as in OPA's answers.
+            rows = jsontext.decode_strict(answer).get("result", [])
+        except jsontext.JSONError as exc:
+            return self.failed(str(exc))
+        if not rows:
+            fault = f"{self.query} has no value"
+            return no_decision(fault, reason="undefined", revision=self.revision)
+        return decode_decision(rows[0]["expressions"][0]["value"], revision=self.revision)
+
+    def failed(self, what: str, *, reason: str = "policy_error") -> Decision:
+        """No decision, since an engine said *what* instead of an answer."""
+        fault = str(policy_error(what))
         return no_decision(fault, reason=reason, revision=self.revision)
 
-    def _evaluate(self, encoded: bytes) -> list[Any]:
+    def program(self, isolation: Isolation) -> bytes:
+        """Everything that another process needs to evaluate this, as JSON."""
+        return jsontext.encode(
+            {
+                "sources": list(self._build.sources.items()),
+                "data": self._build.data,
+                "v0": self._build.v0,
+                "query": self.query,
+                "answer_bytes_max": ANSWER_BYTES_MAX,
+                "evaluation_s": isolation.evaluation_s,
+                "memory_bytes_max": isolation.memory_bytes_max,
+            }
+        )
+
+    def _evaluate(self, encoded: bytes) -> str:
         if self._engine is None:
             self._engine = self._build.engine()
         self._engine.set_input_json(encoded.decode())
-        text = self._engine.eval_query_as_json(self.query)
-        if len(text) > ANSWER_BYTES_MAX:
-            raise jsontext.JSONError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
-        # A query without a value has no ``result``, as in OPA's answers.
-        rows = jsontext.decode_strict(text).get("result", [])
-        return [row["expressions"][0]["value"] for row in rows]
+        return self._engine.eval_query_as_json(self.query)

@@ -272,9 +272,9 @@ class Breaker:
         if probe:
             self._probes[seq] = self._now
         if len(self._outstanding) > OUTSTANDING_MAX:
+            # No probe of this generation: those are the newest, and far fewer.
             oldest = next(iter(self._outstanding))
             del self._outstanding[oldest]
-            self._probes.pop(oldest, None)
             self._forgotten += 1
         return permit
 

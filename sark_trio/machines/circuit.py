@@ -113,9 +113,9 @@ TRANSITIONS: Final[tuple[Edge, ...]] = (
     Edge(_HALF_OPEN, _CLOSED, Why.RESET),
 )
 
-#: More unsettled permits than this are not remembered: the oldest is taken for lost, and its
-#: slot freed. The queues in front of one upstream end at 10,000, so only a driver that forgets
-#: to settle gets here.
+#: More unsettled permits than this are not remembered: the oldest is taken for lost. The
+#: queues in front of one upstream end at 10,000, so only a driver that forgets to settle gets
+#: here.
 OUTSTANDING_MAX: Final = 65_536
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, final
 from attrs import Attribute, define, field, frozen
 
 from sark_trio.machines.checks import Validator, between, whole
+from sark_trio.machines.deadline import TIME_S_MAX
 
 __all__ = ["Exceeded", "LimitWatch", "ResourceLimits", "Usage"]
 
@@ -124,7 +125,8 @@ class LimitWatch:
 
     def _cpu_percent(self, now: float, cpu_s: float) -> float | None:
         samples, window_s = self._samples, self.limits.cpu_window_s
-        now = max(now, samples[-1][0]) if samples else now
+        latest = samples[-1][0] if samples else 0.0
+        now = now if latest < now < TIME_S_MAX else latest
         while len(samples) > 1 and samples[1][0] <= now - window_s:
             samples.popleft()
         share = None

@@ -313,8 +313,8 @@ class Reconnector:
         self._fruitless = 0
         self._spent.clear()
         if event_id:
+            # The latest, or new: of a row, the event before this one has made it the latest.
             self._seen[event_id] = self._seen.get(event_id, 0) + 1
-            self._seen.move_to_end(event_id)
             if len(self._seen) > SEEN_MAX:
                 self._seen.popitem(last=False)
 

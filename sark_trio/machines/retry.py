@@ -230,7 +230,6 @@ class RetryMachine:
             self._now = now
 
     def _note(self, failure: Failure) -> None:
-        self._wake_at = None
         held_back = failure.situation is Situation.HELD_BACK
         refused = failure.situation is Situation.FINAL and failure.delivery == "not_sent"
         self._attempts += not (held_back or refused)

@@ -117,7 +117,7 @@ class Supervisor:
 
     def refusal(self, now: float) -> Down | None:
         """What :meth:`start` would refuse with for being down, without changing anything."""
-        now = max(self._now, now)
+        now = now if self._now < now < TIME_S_MAX else self._now
         if self._phase is not Phase.DOWN or now >= self._down_until:
             return None
         return Down(seconds_until(now, self._down_until))

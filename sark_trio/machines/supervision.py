@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, StrEnum, unique
 from types import MappingProxyType
-from typing import Final, Literal, final
+from typing import Any, Final, Literal, final
 
 from attrs import Attribute, field, frozen
 from attrs.validators import instance_of
@@ -128,6 +128,11 @@ class Fault:
     phase: Phase
 
 
+def _backoff(value: Any) -> Any:
+    """A schedule, or the table of a configuration file that says where it differs."""
+    return RetryConfig(**{"initial_delay_s": 0.2, **value}) if isinstance(value, Mapping) else value
+
+
 @final
 @frozen(kw_only=True)
 class SuperviseOptions:
@@ -149,7 +154,9 @@ class SuperviseOptions:
     timeouts_max: int = field(default=3, validator=whole(1, 1_000))
     probe_s: float = field(default=10.0, validator=between(0.001, 3_600))
     backoff: RetryConfig = field(
-        factory=lambda: RetryConfig(initial_delay_s=0.2), validator=instance_of(RetryConfig)
+        factory=lambda: _backoff({}),
+        converter=_backoff,
+        validator=instance_of(RetryConfig),
     )
 
     @cool_off_s.validator

@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from sark_trio.errors import InvalidArguments, ProtocolError
 from sark_trio.mcp.forms import Form, parse_form
+from sark_trio.mcp.progress import number_of
 
 __all__ = [
     "ELICIT",
@@ -179,14 +180,14 @@ def parse_sampling(params: Mapping[str, Any], *, server: str) -> Sampling:
     max_tokens = params.get("maxTokens")
     if type(max_tokens) is not int or max_tokens < 0:
         raise _malformed(SAMPLE, "'maxTokens' is no whole number")
-    temperature, system = params.get("temperature"), params.get("systemPrompt")
+    system = params.get("systemPrompt")
     choice = _object(params.get("toolChoice")).get("mode")
     return Sampling(
         server=server,
         messages=tuple(messages),
         max_tokens=max_tokens,
         system_prompt=system if type(system) is str else None,
-        temperature=float(temperature) if isinstance(temperature, int | float) else None,
+        temperature=number_of(params.get("temperature")),
         stop_sequences=tuple(t for t in _list(params.get("stopSequences")) if type(t) is str),
         model_preferences=_object(params.get("modelPreferences")),
         tools=tuple(tool for tool in _list(params.get("tools")) if isinstance(tool, Mapping)),

@@ -14,13 +14,11 @@ from attrs import field, frozen
 
 from sark_trio.errors import HTTPStatusError, ProtocolError
 from sark_trio.mcp.codec import decode
+from sark_trio.mcp.faults import HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION
 from sark_trio.mcp.messages import Failure, Success
 from sark_trio.mcp.versions import choose
 
 __all__ = [
-    "HEADER_MISMATCH",
-    "MISSING_CAPABILITY",
-    "UNSUPPORTED_VERSION",
     "Evidence",
     "Signal",
     "contradicts",
@@ -30,12 +28,7 @@ __all__ = [
     "read_status",
 ]
 
-#: The errors that only modern servers give (2026-07-28, "Error Codes"). ``-32601`` is none of
-#: them here: every modern server knows ``server/discover``.
-HEADER_MISMATCH: Final = -32020
-MISSING_CAPABILITY: Final = -32021
-UNSUPPORTED_VERSION: Final = -32022
-
+#: ``-32601`` is none of them: every modern server knows ``server/discover``.
 _MODERN_ERRORS: Final = frozenset({HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION})
 #: What the official SDKs of the session era answer to a request without a session.
 _NO_SESSION: Final = frozenset({-32600, -32000})

@@ -26,10 +26,13 @@ from typing import Any, Final
 from sark_trio.errors import GatewayError, RemoteError
 
 __all__ = [
+    "HEADER_MISMATCH",
     "INTERNAL_ERROR",
     "INVALID_PARAMS",
     "INVALID_REQUEST",
     "METHOD_NOT_FOUND",
+    "MISSING_CAPABILITY",
+    "UNSUPPORTED_VERSION",
     "HandlerFailed",
     "HeaderMismatch",
     "InvalidParams",
@@ -47,6 +50,10 @@ INVALID_REQUEST: Final = -32600
 METHOD_NOT_FOUND: Final = -32601
 INVALID_PARAMS: Final = -32602
 INTERNAL_ERROR: Final = -32603
+#: Only modern servers give these (2026-07-28, "Error Codes").
+HEADER_MISMATCH: Final = -32020
+MISSING_CAPABILITY: Final = -32021
+UNSUPPORTED_VERSION: Final = -32022
 
 
 class InvalidParams(RemoteError):
@@ -112,9 +119,9 @@ _BY_CODE: Final[Mapping[int, type[RemoteError]]] = {
     METHOD_NOT_FOUND: MethodNotFound,
     INVALID_PARAMS: InvalidParams,
     -32002: ResourceNotFound,
-    -32020: HeaderMismatch,
-    -32021: MissingCapability,
-    -32022: UnsupportedVersion,
+    HEADER_MISMATCH: HeaderMismatch,
+    MISSING_CAPABILITY: MissingCapability,
+    UNSUPPORTED_VERSION: UnsupportedVersion,
     -32042: UrlElicitationRequired,
 }
 

@@ -34,12 +34,13 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "array": (list,),
 }
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+\Z")
-_DATE: Final = re.compile(r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\Z")
-#: RFC 3339, section 5.6.
-_DATE_TIME: Final = re.compile(
-    r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt]"
-    r"([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)\Z"
+#: RFC 3339, section 5.6: full-date, and what follows it in a date-time.
+_DATE: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
+_TIME: Final = re.compile(
+    r"[Tt]([01]\d|2[0-3]):[0-5]\d:([0-5]\d|60)(\.\d+)?([Zz]|[+-]([01]\d|2[0-3]):[0-5]\d)",
+    re.ASCII,
 )
+_MONTH_DAYS: Final = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 
 def _is_uri(text: str) -> bool:
@@ -49,11 +50,24 @@ def _is_uri(text: str) -> bool:
         return False
 
 
+def _is_date(text: str) -> bool:
+    found = _DATE.fullmatch(text)
+    if found is None:
+        return False
+    year, month, day = map(int, found.groups())
+    leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    return 1 <= month <= 12 and 1 <= day <= _MONTH_DAYS[month - 1] + (leap and month == 2)
+
+
+def _is_date_time(text: str) -> bool:
+    return _is_date(text[:10]) and _TIME.fullmatch(text, 10) is not None
+
+
 _FORMATS: Final[Mapping[str, Callable[[str], bool]]] = {
     "email": lambda text: _EMAIL.match(text) is not None,
     "uri": _is_uri,
-    "date": lambda text: _DATE.match(text) is not None,
-    "date-time": lambda text: _DATE_TIME.match(text) is not None,
+    "date": _is_date,
+    "date-time": _is_date_time,
 }
 
 

@@ -149,10 +149,10 @@ class PinBook:
         :param at: date and time.
         """
         known = self.servers.get(server, {})
-        pins = dict(_without_gone(known, tools))
+        pins = dict(_decisions(known))
         if first_use and not known:
             pins = {n: Pin(approved=now, by="first use", at=at) for n, now in tools.items()}
-            notes = _first_use(server, tools)
+            notes: tuple[Note, ...] = (_first_use(server, tools),)
         else:
             pins |= {n: known.get(n, _UNKNOWN).met(now) for n, now in tools.items()}
             notes = _changes(server, known, pins)
@@ -219,24 +219,20 @@ def _same(one: Definition | None, other: Definition) -> bool:
     return one is not None and one.fingerprint == other.fingerprint
 
 
-def _without_gone(
-    known: Mapping[str, Pin], tools: Mapping[str, Definition]
-) -> Iterator[tuple[str, Pin]]:
-    """What was found of tools that are gone is forgotten, so that a server which makes up new
-    names in every list does not fill the book. What was approved or refused is kept.
+def _decisions(known: Mapping[str, Pin]) -> Iterator[tuple[str, Pin]]:
+    """What was approved or refused. What else was found is forgotten unless it is found again, so
+    that a server which makes up new names in every list does not fill the book.
     """
     for name, pin in known.items():
-        if name in tools or pin.found is None or pin.refused:
+        if pin.refused:
             yield name, pin
         elif pin.approved is not None:
             yield name, evolve(pin, found=None)
 
 
-def _first_use(server: str, tools: Mapping[str, Definition]) -> tuple[Note, ...]:
-    if not tools:
-        return ()
+def _first_use(server: str, tools: Mapping[str, Definition]) -> Note:
     named = {n: now.fingerprint for n, now in list(tools.items())[:NOTED_MAX]}
-    return (Note("tools_pinned", {"server": server, "count": len(tools), "tools": named}),)
+    return Note("tools_pinned", {"server": server, "count": len(tools), "tools": named})
 
 
 def _changes(server: str, known: Mapping[str, Pin], pins: Mapping[str, Pin]) -> tuple[Note, ...]:

@@ -15,7 +15,15 @@ from attrs import frozen
 from sark_trio.mcp.messages import RequestId
 from sark_trio.mcp.meta import LOG_LEVELS, LogLevel
 
-__all__ = ["LOG", "PROGRESS", "LogMessage", "Progress", "parse_log_message", "parse_progress"]
+__all__ = [
+    "LOG",
+    "PROGRESS",
+    "LogMessage",
+    "Progress",
+    "number_of",
+    "parse_log_message",
+    "parse_progress",
+]
 
 PROGRESS: Final = "notifications/progress"
 LOG: Final = "notifications/message"
@@ -45,14 +53,14 @@ class LogMessage:
 def parse_progress(params: Mapping[str, Any]) -> Progress | None:
     """The progress in *params*, or ``None`` where they hold none: count it and drop it."""
     token = params.get("progressToken")
-    progress = _number(params.get("progress"))
+    progress = number_of(params.get("progress"))
     if type(token) not in {int, str} or progress is None:
         return None
     message = params.get("message")
     return Progress(
         token=cast("RequestId", token),
         progress=progress,
-        total=_number(params.get("total")),
+        total=number_of(params.get("total")),
         message=message if type(message) is str else None,
     )
 
@@ -70,7 +78,8 @@ def parse_log_message(params: Mapping[str, Any]) -> LogMessage | None:
     )
 
 
-def _number(value: Any) -> float | None:
+def number_of(value: Any) -> float | None:
+    """*value* as a double, if a peer's JSON has a number there that is one."""
     if type(value) is float:
         return value if math.isfinite(value) else None
     if type(value) is int:

@@ -23,7 +23,7 @@ __all__ = [
     "parse_prompt_result",
 ]
 
-#: As names of tools (2026-07-28, "Tool Names"), and a title is one line of a user interface.
+#: No revision bounds it; a name is one line of a user interface.
 NAME_CHARS_MAX: Final = 1_024
 ARGUMENTS_MAX: Final = 1_000
 MESSAGES_MAX: Final = 10_000

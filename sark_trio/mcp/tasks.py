@@ -162,12 +162,9 @@ class Polling:
     modern: bool = field(kw_only=True)
     _answered: set[str] = field(factory=set, init=False)
     _polls: int = field(default=0, init=False)
-    _end: Ended | None = field(default=None, init=False)
 
     def next(self) -> Step:
         """What to do now, or how it ended. Asking changes nothing."""
-        if self._end is not None:
-            return self._end
         task = self.task
         if task.ended:
             return Fetch() if not self.modern and task.status != "cancelled" else Ended(task)
@@ -183,13 +180,13 @@ class Polling:
 
     def on_task(self, task: Task) -> Step | Fault:
         """``tasks/get`` answered with *task*."""
-        if self._end is not None or self.task.ended:
+        if self.task.ended or isinstance(self.next(), Ended):
             return Fault("the task has ended")
         if task.task_id != self.task.task_id:
             return Fault("that is another task")
         self.task = task
         self._polls += 1
-        return self._note(self.next())
+        return self.next()
 
     def on_answered(self) -> Step | Fault:
         """The server has the answers to the requests of the last :class:`Answer`."""
@@ -199,7 +196,7 @@ class Polling:
         # Each key is asked once in a task's life: while the server has not caught up with our
         # answers, the same request comes again, and no person sees it twice.
         self._answered |= step.requests.keys()
-        return self._note(self.next())
+        return self.next()
 
     def check_invariants(self) -> None:
         """Raise ``AssertionError`` if this state cannot be."""
@@ -211,21 +208,20 @@ class Polling:
     def __repr__(self) -> str:
         return f"<Polling {self.task.status} polls={self._polls} answered={len(self._answered)}>"
 
-    def _note(self, step: Step) -> Step:
-        if isinstance(step, Ended):
-            self._end = step
-        return step
-
     def _interval_s(self) -> float:
         asked_ms = self.task.poll_interval_ms
-        return POLL_S if asked_ms is None else min(max(asked_ms / 1000, POLL_S_MIN), POLL_S_MAX)
+        if asked_ms is None:
+            return POLL_S
+        # Cut before it is divided: a peer's integer can be too long for a double.
+        return max(min(asked_ms, POLL_S_MAX * 1000) / 1000, POLL_S_MIN)
 
 
 def _requests(value: Any) -> Mapping[str, Mapping[str, Any]]:
     if not isinstance(value, Mapping):
         raise _malformed("'inputRequests' is no object")
     for one in value.values():
-        if not isinstance(one, Mapping) or type(one.get("method")) is not str:
+        whole = isinstance(one, Mapping) and isinstance(one.get("params", {}), Mapping)
+        if not whole or type(one.get("method")) is not str:
             raise _malformed("'inputRequests' holds what is no request")
     return value
 

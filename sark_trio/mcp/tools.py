@@ -40,10 +40,10 @@ DEFINITION_NODES_MAX: Final = 20_000
 #: Controls, format marks (bidi, zero-width), surrogates, private and unassigned code points,
 #: line and paragraph separators: what a reader cannot see, or not see as it is.
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-#: Invisible to a reader, too, though Unicode counts them as letters and marks: Hangul
-#: fillers, the combining grapheme joiner, variation selectors.
-_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | frozenset(
-    map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+#: Invisible to a reader, too, though Unicode counts them as letters, marks and symbols: Hangul
+#: fillers, the combining grapheme joiner, the blank Braille pattern, variation selectors.
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0") | frozenset(
+    map(chr, (*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 )
 _SHADOWED: Final = "another tool of this server has the same name"
 #: All that a user approves when approving a tool: everything that a model or a person reads.

@@ -35,6 +35,7 @@ from sark_trio.machines.pool import (
     PoolOptions,
     PoolStatistics,
 )
+from sark_trio.net.clock import lasting_time, suspended_s
 from sark_trio.net.connection import Connection
 from sark_trio.net.dial import close_stream, dial
 from sark_trio.net.lease import Lease
@@ -120,7 +121,7 @@ class ConnectionPool:
 
     def lease_nowait(self, origin: Origin, *, stream: bool = False) -> Lease | None:
         """A connection that is idle and fit for use, or ``None``: then :meth:`lease` one."""
-        now = anyio.current_time()
+        now = lasting_time()
         while (slot := self._machine.try_lease(now, origin, stream=stream)) is not None:
             connection = self._connections[slot]
             if not connection.is_stale():
@@ -156,7 +157,7 @@ class ConnectionPool:
 
     def shutdown(self) -> None:
         """Take no more callers; idle connections and dials end now, leases within the grace."""
-        self._perform(self._machine.shutdown(anyio.current_time()))
+        self._perform(self._machine.shutdown(lasting_time()))
 
     def statistics(self) -> PoolStatistics:
         """A snapshot of the machine's counters."""
@@ -171,7 +172,7 @@ class ConnectionPool:
         if self._group is None:
             raise ClientClosed("the connection pool is not running")
         now = anyio.current_time()
-        ticket, effects = self._machine.want(now, origin, stream=stream)
+        ticket, effects = self._machine.want(lasting_time(), origin, stream=stream)
         wait = self._waits[ticket] = _Wait()
         self._perform(effects)
         limit = self._timeouts.pool_s
@@ -189,7 +190,7 @@ class ConnectionPool:
             self._give_up(ticket, wait)
             raise self._error(origin, wait.failure, limit)
         del self._waits[ticket]
-        slot = self._machine.start(anyio.current_time(), ticket)
+        slot = self._machine.start(lasting_time(), ticket)
         if isinstance(slot, Fault):
             raise ClientClosed("the connection pool was shut down")
         return Lease(self._connections[slot], slot, self._take_back)
@@ -204,7 +205,7 @@ class ConnectionPool:
         # Granted but not started: the machine hands the connection on in this very step.
         del self._waits[ticket]
         if wait.failure is None:
-            self._perform(self._machine.cancel(anyio.current_time(), ticket))
+            self._perform(self._machine.cancel(lasting_time(), ticket))
 
     @staticmethod
     def _error(origin: Origin, failure: Fail | None, limit: float) -> GatewayError:
@@ -239,7 +240,7 @@ class ConnectionPool:
 
     def _give_back(self, slot: int, *, clean: bool) -> None:
         if slot in self._connections:  # else it was closed under the lessee's hands
-            self._perform(self._machine.give_back(anyio.current_time(), slot, clean=clean))
+            self._perform(self._machine.give_back(lasting_time(), slot, clean=clean))
 
     # Effects.
 
@@ -281,13 +282,13 @@ class ConnectionPool:
         elif self._group is not None:
             self._group.start_soon(self._close_foreign, slot, stream)
             return ()
-        return self._machine.closed(anyio.current_time(), slot)
+        return self._machine.closed(lasting_time(), slot)
 
     async def _close_foreign(self, slot: int, stream: httpcore.AsyncNetworkStream) -> None:
         try:
             await close_stream(stream)
         finally:
-            self._perform(self._machine.closed(anyio.current_time(), slot))
+            self._perform(self._machine.closed(lasting_time(), slot))
 
     def _start_dial(self, slot: int, origin: Origin) -> None:
         assert self._group is not None
@@ -305,11 +306,12 @@ class ConnectionPool:
             error = exc
         finally:
             del self._dials[slot]
-            now = anyio.current_time()
+            now = lasting_time()
             if connection is not None:
                 self._connections[slot] = connection
                 if self._report is not None:
-                    event = ConnectionOpened(server=self._report.server, seconds=now - began)
+                    seconds = anyio.current_time() - began
+                    event = ConnectionOpened(server=self._report.server, seconds=seconds)
                     self._report.emit(event)
                 self._perform(self._machine.dialed(now, slot))
             else:
@@ -322,12 +324,12 @@ class ConnectionPool:
             while not self._machine.drained:
                 self._timer = anyio.Event()
                 self._wake_at = self._machine.next_deadline() or inf
-                with anyio.CancelScope(deadline=self._wake_at):
+                with anyio.CancelScope(deadline=self._wake_at - suspended_s()):
                     await self._timer.wait()
-                self._perform(self._machine.tick(anyio.current_time()))
+                self._perform(self._machine.tick(lasting_time()))
         finally:
             # Cancelled: no grace. What is leased is closed under its lessee's hands.
-            self._perform(self._machine.shutdown(anyio.current_time()))
+            self._perform(self._machine.shutdown(lasting_time()))
             self._perform(self._machine.tick(inf))
 
     def _reset_timer(self) -> None:

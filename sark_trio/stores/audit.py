@@ -222,8 +222,9 @@ class AuditLog:
         """Record how an open call ended. Never waits, so it may stand in any ``finally``.
 
         A call has one outcome: any further one, or one without an intent, is a
-        :class:`Fault` and changes nothing. A record that can not be kept is a Fault as well;
-        the next start then finds the call in doubt.
+        :class:`Fault` and changes nothing. One for which the queue has no room now is a Fault
+        as well, and is written as soon as there is; if the process ends before that, the next
+        start finds the call in doubt.
         """
         return self._put(outcome_fields(outcome), reserved=True)
 

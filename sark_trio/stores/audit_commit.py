@@ -71,6 +71,8 @@ class GroupCommit:
     on_take: Callable[[], None] = field(init=False)
     #: and when everything that began its way is durable.
     on_durable: Callable[[], None] = field(init=False)
+    #: and when a batch made room, before anybody is told of that.
+    on_room: Callable[[], None] = field(init=False)
     #: Why nothing is taken any more.
     failure: str | None = field(default=None, init=False)
     #: Why nothing is taken at the moment.
@@ -84,6 +86,8 @@ class GroupCommit:
     _flying: Batch | None = field(default=None, init=False)
     _flush_due: float = field(default=math.inf, init=False)
     _sync_due: float = field(default=math.inf, init=False)
+    #: When the last batch was written.
+    _landed_at: float = field(default=-math.inf, init=False)
     _closing: bool = field(default=False, init=False)
     _wake: anyio.Event = field(factory=anyio.Event, init=False)
     _nudge: anyio.Event = field(factory=anyio.Event, init=False)
@@ -180,9 +184,11 @@ class GroupCommit:
         batch, self._batch = self._batch, None
         assert batch is not None
         self._flying = batch
+        # Of their second they have waited for the disk while it wrote the batch before; that the
+        # event loop had other things to do, such as ten thousand calls, is not the disk's fault.
         # Those who waited for a batch that outlasted a stall are gone: it has a second anew.
-        since = now if batch.done.is_set() else min(batch.waiting_since, now)
-        self._flush_due = since + STALL_S
+        waited_s = 0.0 if batch.done.is_set() else max(0.0, self._landed_at - batch.waiting_since)
+        self._flush_due = now + STALL_S - waited_s
         self._arm(self._flush_due)
         self.on_take()
         sync = self.sync_interval_s == math.inf
@@ -216,11 +222,13 @@ class GroupCommit:
 
     def _landed(self, batch: Batch) -> None:
         self._flying = None
+        self._landed_at = anyio.current_time()
         self._flush_due = math.inf
         self.stalled = None
         self.flushes += 1
         self.records -= batch.records
         self.size_bytes -= batch.size_bytes
+        self.on_room()
         self._end(batch, None)
         self._arm(self._next_deadline())
 

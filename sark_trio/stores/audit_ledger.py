@@ -7,6 +7,7 @@ happens on the event loop; what touches files is handed to the disk thread by
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple, final
@@ -89,6 +90,10 @@ class Ledger:
     _faults: int = field(default=0, init=False)
     _dropped: int = field(default=0, init=False)
     _untold: int = field(default=0, init=False)
+    #: Records of calls that were let in, for which there was no room; the oldest first.
+    _late: deque[Mapping[str, Any]] = field(factory=deque, init=False)
+    #: The calls that end among them.
+    _late_ends: set[str] = field(factory=set, init=False)
     _segment_bytes: int = field(default=0, init=False)
     _covered: int = field(default=0, init=False)
     _wanted: bool = field(default=False, init=False)
@@ -96,6 +101,7 @@ class Ledger:
 
     def __attrs_post_init__(self) -> None:
         self.commit.on_take, self.commit.on_durable = self.on_take, self.on_durable
+        self.commit.on_room = self.on_room
         if self.feed is not None:
             self.feed.on_interval = self.on_interval
 
@@ -118,7 +124,12 @@ class Ledger:
     def take(
         self, fields: Mapping[str, Any], *, reserved: bool, urgent: bool = False
     ) -> Appended | Fault:
-        """As :meth:`append`, if there is room; *reserved* if the record ends something."""
+        """As :meth:`append`, if there is room; *reserved* if the record ends something.
+
+        What ends a call that was let in is written when there is room, and until then a Fault.
+        """
+        if reserved and self.commit.failure is None and self._must_wait():
+            return self._put_off(fields)
         if self.commit.failure is not None:
             result: Appended | Fault = Fault("unavailable")
         elif not self.commit.has_room(reserved=reserved):
@@ -129,6 +140,30 @@ class Ledger:
         if isinstance(result, Fault):
             self._faults += 1
         return result
+
+    def _must_wait(self) -> bool:
+        """Whether a call that was let in cannot be ended yet: those before it come first."""
+        return bool(self._late) or not self.commit.has_room(reserved=True)
+
+    def _put_off(self, fields: Mapping[str, Any]) -> Fault:
+        # A batch lets thousands of calls go at once, and they may end before the next one is
+        # written. There are no more of them than calls are open, and those are bounded.
+        name = fields["request_id"]
+        known = name in self.chain.open_intents and name not in self._late_ends
+        if not known or len(self._late) >= OPEN_INTENTS_MAX:
+            self._faults += 1
+            return Fault("queue_full" if known else "no_open_intent")
+        self._late.append(fields)
+        if fields["kind"] == "outcome":
+            self._late_ends.add(name)
+        return Fault("queue_full")
+
+    def on_room(self) -> None:
+        """A batch was written: what had to wait for that goes before anything new."""
+        while self._late and self.commit.has_room(reserved=True):
+            fields = self._late.popleft()
+            self._late_ends.discard(fields["request_id"])
+            self.append(fields, urgent=False)
 
     @property
     def is_full(self) -> bool:

@@ -6,7 +6,6 @@ file says then, and replaces the file as a whole.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 import time
@@ -21,6 +20,7 @@ from attrs import field, frozen
 from sark_trio.errors import ConfigError, UsageError
 from sark_trio.mcp.differences import Difference, differences
 from sark_trio.mcp.pins import Pin, PinBook, PinState, decode_book, encode_book
+from sark_trio.stores.locks import open_lock, try_lock
 from sark_trio.stores.replacing import replace_file
 
 __all__ = ["PinFile", "PinnedTool", "timestamp"]
@@ -169,12 +169,12 @@ class PinFile:
         beside = self.path.with_name(f"{self.path.name}.lock")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            lock = open_lock(beside)
         except OSError as exc:
             raise self._error(exc) from exc
         try:
             until = time.monotonic() + LOCK_S
-            while not _locks(lock):
+            while not try_lock(lock):
                 if time.monotonic() >= until:
                     raise ConfigError("another program does not let go", source=str(beside))
                 time.sleep(LOCK_POLL_S)
@@ -214,14 +214,6 @@ def _shown(server: str, tool: str, pin: Pin) -> PinnedTool:
         at=pin.at,
         differences=() if pin.found is None else differences(pin.approved, pin.found),
     )
-
-
-def _locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -244,7 +244,7 @@ class TokenChecked(Event):
 @final
 @frozen(kw_only=True)
 class HookDisabled(Event):
-    """A hook raised too often in a row and is told nothing any more."""
+    """A hook raised too often in a row, or was ``TooSlow``, and is told nothing any more."""
 
     name = "hook.disabled"
     hook: str

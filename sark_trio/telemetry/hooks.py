@@ -2,8 +2,9 @@
 
 A *hook* is any callable that takes an :class:`~.events.Event`. It is called in the middle of
 things, by the task that the event happens to: it must not block, must not await, and gets no
-second chance. What it raises is counted and goes nowhere; after :data:`FAILURES_MAX` events in a
-row it is told nothing any more, and the other hooks are told that.
+second chance. What it raises is counted and goes nowhere. One that fails for :data:`FAILURES_MAX`
+events in a row, or that holds up the event loop again and again, is told nothing any more, and the
+other hooks are told that. One that has to block belongs into :class:`~.aside.Aside`.
 
 A hook that has a method ``carrier`` also says what travels with a call as its trace context.
 """
@@ -22,6 +23,14 @@ __all__ = ["Carrier", "Emit", "Emitter", "Hook", "HookStatistics", "Reporter", "
 
 #: A hook that failed so often in a row is broken; one success in between begins a new count.
 FAILURES_MAX: Final = 100
+#: Seconds that an event may take in one hook: what calls of a millisecond can bear.
+EVENT_S_MAX: Final = 0.01
+#: Seconds in all that a hook may hold up the loop beyond that; a quick event gives some back.
+HELD_S_MAX: Final = 1.0
+#: Of one event so much counts: a machine that stood still once is not the hook's fault.
+ONCE_S_MAX: Final = 0.4
+#: What :class:`~.events.HookDisabled` says of one that was too slow.
+TOO_SLOW: Final = "TooSlow"
 #: Hooks of one client: each is called for every event.
 HOOKS_MAX: Final = 16
 #: W3C Trace Context, section 3.2. A version of ff, or an id of zeros, is none.
@@ -35,6 +44,8 @@ _PLAIN: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 _LENGTHS_MAX: Final = {"tracestate": 512, "baggage": 8_192}
 
 Emit = Callable[[Event], None]
+#: Seconds of a clock that only goes forward.
+Clock = Callable[[], float]
 
 
 class Hook(Protocol):
@@ -57,11 +68,12 @@ class Carrier(Protocol):
 @final
 @frozen(kw_only=True)
 class HookStatistics:
-    """A snapshot of what became of one hook."""
+    """A snapshot of what became of one hook. *slow*: events that took it too long."""
 
     hook: str
     failures: int
     disabled: bool
+    slow: int = 0
 
 
 @final
@@ -73,13 +85,16 @@ class _Told:
     carrier: Callable[[CallInfo], Mapping[str, str]] | None = field(init=False)
     failures: int = field(default=0, init=False)
     failures_in_row: int = field(default=0, init=False)
+    slow: int = field(default=0, init=False)
+    #: Seconds beyond what is allowed, less what was given back.
+    held_s: float = field(default=0.0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.carrier = self.hook.carrier if isinstance(self.hook, Carrier) else None
 
     @property
     def disabled(self) -> bool:
-        return self.failures_in_row >= FAILURES_MAX
+        return self.failures_in_row >= FAILURES_MAX or self.held_s >= HELD_S_MAX
 
     @property
     def label(self) -> str:
@@ -94,6 +109,7 @@ class Emitter:
     """Tells hooks. Made by :meth:`of`, and only where there are any."""
 
     _hooks: tuple[_Told, ...]
+    _clock: Clock
     #: Those that are still told.
     _listening: tuple[_Told, ...] = field(init=False)
 
@@ -101,9 +117,10 @@ class Emitter:
         self._listening = self._hooks
 
     @classmethod
-    def of(cls, hooks: Iterable[Hook]) -> Self | None:
+    def of(cls, hooks: Iterable[Hook], *, clock: Clock = float) -> Self | None:
         """The emitter to *hooks*; ``None`` if there are none.
 
+        :param clock: measures how long hooks take; the default measures nothing.
         :raises ValueError: one of them cannot be called, or there are too many.
         """
         told = tuple(_Told(hook) for hook in hooks)
@@ -114,10 +131,11 @@ class Emitter:
                 raise ValueError(  # noqa: TRY004 - an option that cannot be, like any other
                     f"a hook is a callable that takes an event, not a {one.label}"
                 )
-        return cls(told) if told else None
+        return cls(told, clock) if told else None
 
     def emit(self, event: Event) -> None:
         """Tell every hook. Nothing that a hook raises comes out, but for what ends the program."""
+        began = self._clock()
         for one in self._listening:
             try:
                 one.hook(event)
@@ -125,33 +143,54 @@ class Emitter:
                 self._failed(one, exc)
             else:
                 one.failures_in_row = 0
+            began = self._took(one, began)
 
     def carrier(self, call: CallInfo) -> Mapping[str, str] | None:
         """The trace context of *call*, from the first hook that has one."""
         for one in self._listening:
             if one.carrier is not None:
+                began = self._clock()
                 try:
                     found = trace_context(one.carrier(call))
                 except Exception as exc:  # noqa: BLE001 - as above
                     self._failed(one, exc)
-                else:
-                    if found:
-                        return found
+                    found = {}
+                self._took(one, began)
+                if found:
+                    return found
         return None
 
     def statistics(self) -> tuple[HookStatistics, ...]:
         """A snapshot, in the order of the hooks."""
         return tuple(
-            HookStatistics(hook=one.label, failures=one.failures, disabled=one.disabled)
+            HookStatistics(
+                hook=one.label, failures=one.failures, disabled=one.disabled, slow=one.slow
+            )
             for one in self._hooks
         )
 
     def _failed(self, one: _Told, exc: Exception) -> None:
         one.failures += 1
         one.failures_in_row += 1
+        self._judge(one, type(exc).__name__)
+
+    def _took(self, one: _Told, began: float) -> float:
+        """Count what *one* took since *began* against it; when the next one begins."""
+        now = self._clock()
+        beyond_s = min(now - began, ONCE_S_MAX) - EVENT_S_MAX
+        if beyond_s > 0:
+            one.slow += 1
+            one.held_s += beyond_s
+            self._judge(one, TOO_SLOW)
+            return self._clock()
+        if one.held_s and not one.disabled:
+            one.held_s = max(0.0, one.held_s + beyond_s)
+        return now
+
+    def _judge(self, one: _Told, why: str) -> None:
         if one.disabled and one in self._listening:
             self._listening = tuple(each for each in self._listening if each is not one)
-            self.emit(HookDisabled(hook=one.label, error_type=type(exc).__name__))
+            self.emit(HookDisabled(hook=one.label, error_type=why))
 
 
 @final

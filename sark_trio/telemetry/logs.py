@@ -130,4 +130,5 @@ class JsonFormatter(logging.Formatter):
         line |= fields if isinstance(fields, dict) else {"message": record.getMessage()}
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        # ASCII: whoever reads it in a terminal is shown no control and no direction of the peer's.
+        return json.dumps(line, default=str)

@@ -86,6 +86,8 @@ def held(client: GatewayClient) -> dict[str, int]:
     for name, server in snapshot.servers.items():
         counts[f"{name}: permits of the breaker"] = server.breaker.outstanding
         counts[f"{name}: permits settled twice"] = server.breaker.faults
+        if (places := server.concurrency) is not None:
+            counts[f"{name}: places taken or waited for"] = places.out + places.waiting
         wire = server.wire.details
         counts[f"{name}: pending requests"] = wire.get("pending", 0)
         pool = wire.get("pool", {})
@@ -168,8 +170,9 @@ def _children() -> Iterator[tuple[int, str]]:
         for pid in _read(thread / "children").split():
             # The command stands in parentheses and may hold anything; the state follows it.
             command, _, rest = _read(Path("/proc", pid, "stat")).rpartition(")")
-            state = rest[1:2] or "gone"
-            yield int(pid), f"{command.partition('(')[2]} (pid {pid}, state {state})"
+            # Whether one that lives sleeps or runs is chance, and no news of it.
+            ended = ", ended and not reaped" if rest[1:2] in {"Z", "X", ""} else ""
+            yield int(pid), f"{command.partition('(')[2]} (pid {pid}{ended})"
 
 
 def _read(path: Path) -> str:

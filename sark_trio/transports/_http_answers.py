@@ -61,6 +61,8 @@ class Handlers:
     on_event: Callable[[Notification], None] | None = None
     #: Seconds without a byte after which the wait ends; ``None``: as the connection says.
     idle_s: float | None = None
+    #: Whether the call itself answers what the server asks meanwhile.
+    answers: bool = False
     #: Where the stream stood: the last event's id, and what the server asked for with ``retry``.
     last_event_id: str = ""
     retry_ms: int | None = None
@@ -199,8 +201,9 @@ class AnswerReader:
     ) -> None:
         if isinstance(message, Request):
             self.counters.server_requests += 1
-            if to.on_request is not None:
-                to.on_request(message)
+            host = to if request_id is not None else self._host(to)
+            if host.on_request is not None:
+                host.on_request(message)
             return
         listener = to.on_notification
         if to.on_event is not None and message.method not in {PROGRESS, LOG}:
@@ -216,6 +219,13 @@ class AnswerReader:
                 listener(message)
             except Exception:  # noqa: BLE001 - a listener's fault must not cost the answer
                 self.counters.callback_errors += 1
+
+    def _host(self, to: Handlers) -> Handlers:
+        """Who answers a request that came on no call's stream: the only call that can, if there
+        is one only, as on stdio; else whoever answers what belongs to none.
+        """
+        hosts = [own for own in self.waiting.values() if own.answers]
+        return hosts[0] if len(hosts) == 1 else to
 
 
 def result_in(answer: Success | Failure | HTTPStatusError) -> dict[str, object]:

@@ -69,6 +69,10 @@ class Sending:
         """Whether ``body`` may be sent a second time; it may be changed before."""
         return reason != "stale_connection"
 
+    def begin(self) -> None:
+        """There is a connection for it. What this raises ends the sending."""
+        self.begun = True
+
     def taken(self) -> None:
         """The kernel has taken some of it. Maybe called more than once."""
 
@@ -185,7 +189,7 @@ class Wire:
         target = url.target.encode()
 
         def make() -> Request:
-            sending.begun = True
+            sending.begin()
             return Request(method, target, headers, sending.body)
 
         return await send(

@@ -291,7 +291,9 @@ class HttpTransport(Transport):
             headers += encode_headers(outgoing.trace.items())
         asked: set[anyio.CancelScope] = set()
         take = partial(self._ask, outgoing.on_request, asked)
-        self._reader.waiting[call] = to = Handlers(outgoing.on_notification, take, self._heard)
+        to = Handlers(outgoing.on_notification, take, self._heard)
+        to.answers = outgoing.on_request is not None
+        self._reader.waiting[call] = to
         try:
             return await self._answer(call, session, headers, to)
         except BaseException as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import resource
 import signal
@@ -24,6 +25,8 @@ __all__ = [
     "apply_limits",
     "check_limits",
     "child_environment",
+    "digest_of",
+    "find_program",
     "spawn",
 ]
 
@@ -125,13 +128,13 @@ def spawn(
     """
     try:
         check_limits(limits)
-        program = _find_program(command[0], cwd=cwd, env=env)
+        program = find_program(command[0], cwd=cwd, env=env)
         argv = [*command]
         if die_with_parent:
             # PR_SET_PDEATHSIG has to be set by the child itself. A preexec_fn would run Python
             # between fork and exec, where any lock of any thread may be held.
             argv = ["setpriv", "--pdeathsig", "KILL", "--", program, *command[1:]]
-            program = _find_program("setpriv", cwd=cwd, env=env)
+            program = find_program("setpriv", cwd=cwd, env=env)
         return _spawn(argv, program, cwd=cwd, env=env, limits=limits)
     except (OSError, ValueError) as exc:
         raise ProcessStartError(_explain(exc, command[0], cwd)) from exc
@@ -195,8 +198,11 @@ def _open_pidfd(pid: int) -> int:
         return -1  # an old kernel, or a seccomp filter that does not know the call
 
 
-def _find_program(name: str, *, cwd: str | None, env: Mapping[str, str]) -> str:
-    """The file that *name* means, as the child's own ``PATH`` has it; relative entries never."""
+def find_program(name: str, *, cwd: str | None, env: Mapping[str, str]) -> str:
+    """The file that *name* means, as the child's own ``PATH`` has it; relative entries never.
+
+    :raises ProcessStartError: there is none, or it cannot be executed.
+    """
     if "/" in name:
         found = Path(cwd or ".", name)
         if not found.exists():
@@ -213,6 +219,18 @@ def _find_program(name: str, *, cwd: str | None, env: Mapping[str, str]) -> str:
     raise ProcessStartError(
         f"command {name!r} was not found on PATH; install it, or give its absolute path"
     )
+
+
+def digest_of(program: str) -> str:
+    """The SHA-256 of a file, in hex. Reads all of it: not for the event loop's own thread.
+
+    :raises ProcessStartError: it cannot be read.
+    """
+    try:
+        with Path(program).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise ProcessStartError(f"{program} cannot be read: {exc.strerror}") from exc
 
 
 def _executable(path: Path) -> bool:

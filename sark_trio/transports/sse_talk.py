@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from types import TracebackType
 from typing import Any, Final, final
 
 import anyio
@@ -11,6 +12,7 @@ from anyio.abc import TaskGroup
 from attrs import define, field
 
 from sark_trio.errors import (
+    ClientClosed,
     Delivery,
     GatewayError,
     HTTPStatusError,
@@ -27,7 +29,7 @@ from sark_trio.transports._http_wire import Auth, Headers, RawHeaders, Sending, 
 from sark_trio.transports._sse_events import EventReader
 from sark_trio.transports.conversation import Conversation
 from sark_trio.transports.outbox import Entry
-from sark_trio.transports.switchboard import Call
+from sark_trio.transports.switchboard import Call, Verdict
 
 __all__ = ["SseTalk"]
 
@@ -48,11 +50,44 @@ _UNKNOWN_SESSION: Final = frozenset({404, 410})
 class _Message(Sending):
     """An entry of the outbox on its way."""
 
-    _entry: Entry = field(kw_only=True)
+    entry: Entry = field(kw_only=True)
+    _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _withdrawn: bool = field(default=False, init=False)
+
+    def __enter__(self) -> None:
+        self._scope.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        return self._scope.__exit__(kind, value, trace)
+
+    def begin(self) -> None:
+        """See :meth:`Sending.begin`."""
+        if self._withdrawn:
+            # The connection came in the very turn in which its caller was told "not sent": the
+            # cancellation would be noticed at the next checkpoint, and the write may have none.
+            raise ClientClosed("taken back", delivery="not_sent")
+        super().begin()
 
     def taken(self) -> None:
         """See :meth:`Sending.taken`."""
-        self._entry.begin()
+        self.entry.begin()
+
+    def withdraw(self) -> bool:
+        """Take it back, so that not a byte goes out from now on.
+
+        ``False``: it has a connection, so some of it has to be taken to be out.
+        """
+        if self.begun:
+            self.entry.begin()
+            return False
+        self._withdrawn = True
+        self._scope.cancel()
+        return True
 
 
 @final
@@ -70,8 +105,8 @@ class SseTalk(Conversation):
     pool: ConnectionPool
     _posts: Wire = field(init=False)
     _events: EventReader = field(init=False)
-    #: Messages that are being posted.
-    _posting: dict[Entry, anyio.CancelScope] = field(factory=dict, init=False)
+    #: What is being posted.
+    _posting: dict[Entry, _Message] = field(factory=dict, init=False)
 
     async def run(self, handshake: Callable[[], Awaitable[None]]) -> None:
         """See :meth:`Conversation.run`."""
@@ -109,11 +144,19 @@ class SseTalk(Conversation):
             raise self._verdict("not_sent")
         await self._send(Sending(data))
 
+    def condemn(self, verdict: Verdict) -> None:
+        """See :meth:`Conversation.condemn`: what is not out by now must never be.
+
+        Its callers are told so here, and may ask again; what posts it ends only in later turns.
+        """
+        if self._verdict is None:
+            for message in self._posting.values():
+                message.withdraw()
+        super().condemn(verdict)
+
     def _abandon(self, call: Call, *, reason: str | None) -> None:
-        entry = call.entry
-        if entry is not None and not entry.begun and entry in self._posting:
-            # It still waits for a connection: not a byte of it is out, and now none will be.
-            self._posting[entry].cancel()
+        message = None if call.entry is None else self._posting.get(call.entry)
+        if message is not None and message.withdraw():
             reason = None
         super()._abandon(call, reason=reason)
 
@@ -162,14 +205,17 @@ class SseTalk(Conversation):
     async def _write(self, tasks: TaskGroup) -> None:
         while True:
             await self._outbox.wait_entry()
+            if not self.alive:
+                return  # condemned meanwhile: what still waits was said not to be sent
             entry = self._outbox.take()
-            self._posting[entry] = anyio.CancelScope()
-            tasks.start_soon(self._post, entry)
+            message = self._posting[entry] = _Message(bytes(entry.data), entry=entry)
+            tasks.start_soon(self._post, message)
 
-    async def _post(self, entry: Entry) -> None:
+    async def _post(self, message: _Message) -> None:
+        entry = message.entry
         try:
-            with self._posting[entry]:
-                await self._send(_Message(bytes(entry.data), entry=entry))
+            with message:
+                await self._send(message)
         except GatewayError as exc:
             self._fail(entry, exc)
             if isinstance(exc, HTTPStatusError) and exc.status in _UNKNOWN_SESSION:

@@ -26,9 +26,15 @@ from sark_trio.machines.supervise import Down, Start, SuperviseOptions, Supervis
 from sark_trio.mcp.era import Negotiation
 from sark_trio.telemetry.hooks import Reporter
 from sark_trio.transports.base import TransportStatistics
-from sark_trio.transports.process import ChildProcess
+from sark_trio.transports.process import ChildProcess, Spawn
 from sark_trio.transports.reconnecting import Attempt, ReconnectingTransport
-from sark_trio.transports.spawn import ENV_INHERITED, check_limits, child_environment
+from sark_trio.transports.spawn import (
+    ENV_INHERITED,
+    check_limits,
+    child_environment,
+    digest_of,
+    find_program,
+)
 from sark_trio.transports.stdio_options import command_of, environment_of, path_or_none
 from sark_trio.transports.stdio_session import Session
 from sark_trio.transports.stdio_signals import life_of
@@ -48,10 +54,13 @@ class StdioTransport(ReconnectingTransport):
     :param limits: what it may use of the machine (Linux); by default as much as we may.
     :param supervision: how often it may be restarted, and when it is taken to hang.
     :param jitter: draws from [0, 1), for the delays between restarts.
+    :param sha256: of the program's file, in hex; another file is not started. It is read just
+        before: a pin is against an update that nobody looked at, not against who may write here.
     :param die_with_parent: kill it when we die, even by SIGKILL (Linux, needs ``setpriv``).
         Without it, an orphan sees the end of its stdin, which it should heed.
     :param write_timeout_s: longest time in which the process reads nothing while we write.
     :param report: told of processes.
+    :param spawn: starts a process; the operating system's own by default.
     :raises ValueError: an option can not be right.
     """
 
@@ -67,8 +76,10 @@ class StdioTransport(ReconnectingTransport):
     supervision: SuperviseOptions = field(factory=SuperviseOptions, kw_only=True)
     jitter: Callable[[], float] = field(default=random.random, kw_only=True)
     die_with_parent: bool = field(default=False, kw_only=True)
+    sha256: str | None = field(default=None, kw_only=True)
     write_timeout_s: float = field(default=10.0, kw_only=True, validator=positive)
     report: Reporter | None = field(default=None, kw_only=True)
+    spawn: Spawn = field(default=ChildProcess.spawn, kw_only=True)
 
     _supervisor: Supervisor = field(init=False)
     #: How the last process ended.
@@ -124,6 +135,7 @@ class StdioTransport(ReconnectingTransport):
         if not await self._may_start():
             return
         try:
+            await self._check_program()
             session = attempt.talk = self._conversation()
             restarts, was_closed = self._supervisor.statistics().restarts, self._closing.is_set
             with life_of(session.child, self.report, restarts=restarts, is_expected=was_closed):
@@ -134,6 +146,24 @@ class StdioTransport(ReconnectingTransport):
             raise
         finally:
             self._supervisor.ended(anyio.current_time(), self.jitter())
+
+    async def _check_program(self) -> None:
+        """Compare the program's file with its digest, where it has one.
+
+        :raises ProcessStartError: it is another.
+        """
+        if self.sha256 is None:
+            return
+        program = find_program(self.command[0], cwd=self.cwd, env=self._environment())
+        found = await anyio.to_thread.run_sync(digest_of, program)
+        if found != self.sha256:
+            raise ProcessStartError(
+                f"command {self.command[0]!r} was not started: the SHA-256 of {program} is "
+                f"{found}, not {self.sha256}; if you know why it changed, change the digest"
+            )
+
+    def _environment(self) -> dict[str, str]:
+        return child_environment(os.environ, inherit=self.inherit_env, extra=self.env)
 
     async def _may_start(self) -> bool:
         """Wait until the supervisor lets a process start; ``False``: the transport is closed.
@@ -162,10 +192,10 @@ class StdioTransport(ReconnectingTransport):
         )
 
     def _conversation(self) -> Session:
-        child = ChildProcess.spawn(
+        child = self.spawn(
             self.command,
             cwd=self.cwd,
-            env=child_environment(os.environ, inherit=self.inherit_env, extra=self.env),
+            env=self._environment(),
             limits=self.limits,
             die_with_parent=self.die_with_parent,
         )

@@ -16,7 +16,7 @@ from attrs import define, field
 from sark_trio.errors import GatewayError, Overloaded, ProcessExited
 from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.lines import LineSplitter, TooLong
-from sark_trio.machines.supervise import Supervisor
+from sark_trio.machines.supervise import Phase, Supervisor
 from sark_trio.mcp import codec
 from sark_trio.mcp.messages import Agreed
 from sark_trio.transports.base import Outgoing
@@ -138,14 +138,19 @@ class Session(Conversation):
     def _ask(self) -> None:
         """Queue the question whether the process lives; any answer to it is one."""
         assert self._agreed is not None
-        if self._probe is not None:
-            self._board.abandon(self._probe, reason=None)
+        self._forget_probe()
         method, params = probe_of(self._agreed, self.client_info, self.capabilities)
         self._probe = call = Call(method)
         # With as many calls waiting as may wait, their silence says as much as the probe's.
         with suppress(Overloaded):
             call_id = self._board.open(call, anyio.current_time())
             self._board.post(call, self._framed(codec.encode_request(call_id, method, params)))
+
+    def _forget_probe(self) -> None:
+        """Wait for its answer no more, if it still has none."""
+        if self._probe is not None:
+            self._board.abandon(self._probe, reason=None)
+            self._probe = None
 
     async def _read(self) -> None:
         while chunk := await self.child.stdout.receive():
@@ -165,6 +170,8 @@ class Session(Conversation):
                 return
         if self._agreed is not None:
             self._guard.took(now, answers=self._board.answers - answers)
+            if self.supervisor.phase is Phase.RUNNING:
+                self._forget_probe()  # whatever was answered: it lives
 
     async def _write(self) -> None:
         stdin = self.child.stdin

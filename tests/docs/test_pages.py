@@ -24,10 +24,13 @@ from sark_trio.client.config import (
 )
 from sark_trio.governance.decision import decode_decision
 from sark_trio.governance.detect import PATTERNS
+from sark_trio.governance.isolation import Isolation
 from sark_trio.governance.query import superset_input
+from sark_trio.machines.adaptive import AdaptiveConcurrency
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.failure import RETRY_TABLE
 from sark_trio.machines.limits import ResourceLimits
+from sark_trio.machines.supervision import SuperviseOptions
 from tests.tidy.source import ROOT
 
 DOCS = ROOT / "docs"
@@ -67,6 +70,10 @@ def test_the_example_configuration_is_read_whole() -> None:
     assert files.command == ("mcp-server-filesystem", ".")
     assert files.limits is not None
     assert (files.limits.rss_bytes_max, files.limits.cpu_percent_max) == (2**30, 400)
+    assert files.supervision == SuperviseOptions()
+    assert files.die_with_parent
+    assert (settings.breaker, settings.retry) == (BreakerOptions(), RetryConfig())
+    assert settings.policy.isolation == Isolation()
     assert db.headers["Authorization"] == "Bearer t0ken"
     assert db.tls is not None
     assert db.tls.client_key_file == str(EXAMPLES / "client.key")
@@ -74,6 +81,7 @@ def test_the_example_configuration_is_read_whole() -> None:
     assert db.rule("other").sensitivity == "high"
     assert db.breaker == BreakerOptions(open_multiplier=2.0)
     assert db.retry == RetryConfig()
+    assert db.concurrency == AdaptiveConcurrency()
     assert settings.policy.rego == (EXAMPLES / "policy.rego",)
     assert settings.audit is not None
     assert settings.audit.checkpoints == EXAMPLES / "checkpoints"
@@ -90,13 +98,17 @@ def test_the_example_configuration_is_read_whole() -> None:
         GatewaySettings,
         BreakerOptions,
         RetryConfig,
+        AdaptiveConcurrency,
         Stdio,
         ResourceLimits,
+        SuperviseOptions,
+        Isolation,
     ],
 )
 def test_every_option_of_the_file_is_on_its_page(kind: type) -> None:
     shown = page("howto/configure") + (EXAMPLES / "sark.toml").read_text()
-    names = {attribute.name for attribute in fields(kind)} - {"source"}
+    # `spawn` is a callable: nothing that a file can say.
+    names = {attribute.name for attribute in fields(kind)} - {"source", "spawn"}
     assert [name for name in sorted(names) if not re.search(rf"\b{name}\b", shown)] == []
 
 

@@ -18,7 +18,7 @@ from sark_trio.errors import AuditError, AuditUnavailable
 from sark_trio.governance.audit_chain import Fault, parse_frame
 from sark_trio.governance.audit_checkpoint import Checkpoint
 from sark_trio.governance.audit_verify import verify
-from sark_trio.stores.audit import AuditLog, verify_directory
+from sark_trio.stores.audit import AuditLog, read_records, verify_directory
 from tests.support.audit_disk import MemoryDisk
 from tests.support.audit_harness import HangingFiles, call, ended, open_log
 
@@ -464,3 +464,53 @@ async def test_the_wall_clock_decides_nothing(autojump_clock: MockClock) -> None
             log.outcome_nowait(ended(f"r{number}"))
     report = _report(disk)
     assert (report.ok, report.in_doubt) == (True, ())
+
+
+@pytest.mark.law("A4")
+def test_calls_that_end_all_at_once_are_all_ended_in_the_log(tmp_path: Path) -> None:
+    """A full queue, and more ends than it has room for: each is written when there is room."""
+    files = HangingFiles()
+
+    async def main() -> None:
+        async with open_log(tmp_path, files=files, queue_records_max=10) as log:
+            names = [f"r{number:02}" for number in range(30)]
+            for name in names:
+                await log.intent(call(name))
+            files.hang()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(log.intent, call("one more"))
+                await anyio.to_thread.run_sync(files.hanging.wait)
+                log.attempt_nowait(names[0], 2, "retry")
+                kept = [log.outcome_nowait(ended(name)) for name in names]
+                assert kept.count(Fault("queue_full")) > 20
+                assert log.outcome_nowait(ended(names[-1])) == Fault("no_open_intent")
+                assert log.outcome_nowait(ended("nobody")) == Fault("no_open_intent")
+                files.release()
+            log.outcome_nowait(ended("one more"))
+        records = list(read_records(tmp_path))
+        found = [record["request_id"] for record in records if record["kind"] == "outcome"]
+        assert sorted(found) == sorted([*names, "one more"])
+        kinds = [record["kind"] for record in records if record.get("request_id") == names[0]]
+        assert kinds == ["intent", "attempt", "outcome"]
+        assert log.statistics().open_intents == 0
+
+    trio.run(main, clock=MockClock())  # no time passes: the disk is never late
+
+
+@pytest.mark.trio
+async def test_an_event_loop_that_is_busy_is_not_a_disk_that_hangs(mock_clock: MockClock) -> None:
+    """Callers come while the loop does something else for seconds: the disk was not asked yet."""
+    async with open_log(files=MemoryDisk()) as log, trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(log.intent, call(f"r{number}"))
+
+        class Busy(trio.abc.Instrument):
+            def before_task_step(self, task: trio.lowlevel.Task) -> None:
+                mock_clock.jump(0.5)
+
+        busy = Busy()
+        trio.lowlevel.add_instrument(busy)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(busy)
+        assert log.unavailable is None
+    assert log.statistics().open_intents == 5

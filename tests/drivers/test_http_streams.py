@@ -238,6 +238,47 @@ async def test_the_stream_of_a_session_brings_changes_and_questions() -> None:
     assert reply["result"] == {"to": 9}
 
 
+@pytest.mark.parametrize(("calls", "whose"), [(1, "call"), (2, "client")])
+async def test_what_comes_on_no_calls_stream_is_for_the_only_call_if_there_is_one_only(
+    calls: int, whose: str
+) -> None:
+    under_way: list[Received] = []
+    all_there, answered = anyio.Event(), anyio.Event()
+
+    async def handler(peer: Peer, received: Received) -> None:
+        if received.method == "GET":
+            await peer.send(SSE_HEAD)
+            await all_there.wait()
+            await peer.send(event(asked(9)))
+            await peer.wait_closed()
+        elif received.rpc != "tools/call":
+            await peer.send(response(status="202 Accepted", content_type=""))
+            answered.set()
+        else:
+            under_way.append(received)
+            if len(under_way) == calls:
+                all_there.set()
+            await answered.wait()
+            await peer.send(result(received))
+
+    async def of_client(_: Request) -> Mapping[str, Any]:
+        return {"from": "client"}
+
+    async def of_call(_: Request) -> Mapping[str, Any]:
+        return {"from": "call"}
+
+    async with (
+        serve(streaming(handler)) as server,
+        open_transport(server.url, on_request=of_client) as transport,
+    ):
+        with anyio.fail_after(HUNG_S):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(calls):
+                    tasks.start_soon(transport.request, call(on_request=of_call))
+    (reply,) = [one.json for one in server.requests if "result" in one.json]
+    assert reply["result"] == {"from": whose}
+
+
 async def test_a_server_without_a_stream_says_so() -> None:
     async def handler(peer: Peer, received: Received) -> None:
         if received.method == "GET":

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
 import pytest
+from attrs import define, field
 
 from sark_trio.errors import (
     AuthenticationRequired,
@@ -33,6 +36,7 @@ from tests.support.http_servers import (
     SSE_END,
     SSE_HEAD,
     Peer,
+    Received,
     chunk,
     event,
     no_leaked_descriptors,
@@ -642,3 +646,57 @@ async def test_addresses_that_somebody_else_resolves_cannot_be_checked() -> None
         SseTransport(
             "https://h.example/sse", backend=AnyIOBackend(), address_check=lambda _address: None
         )
+
+
+@pytest.mark.row(19)
+@pytest.mark.law("R7")
+async def test_what_was_said_not_to_be_sent_is_not_sent_afterwards() -> None:
+    """R7: the stream breaks in the very turn in which posts come by their connections.
+
+    Their callers are told that nothing was sent, and may call again: from then on nothing is.
+    """
+    executed: list[int] = []
+
+    @define(eq=False)
+    class Ends(OldServer):
+        """Accepts posts in one go, and ends the stream at that moment."""
+
+        waiting: int = 0
+        full: anyio.Event = field(factory=anyio.Event)
+
+        async def take(self, peer: Peer, received: Received) -> None:
+            message = received.json
+            if message.get("method") != "tools/call":
+                await super().take(peer, received)
+                return
+            executed.append(message["params"]["arguments"]["n"])
+            self.waiting += 1
+            if self.waiting == limits.per_origin - 1:
+                self.full.set()
+            await self.full.wait()
+            await peer.send(response(status="202 Accepted", content_type=""))
+            self.waiting -= 1
+            if not self.waiting:
+                raw = self.talks[-1].stream.stream.extra(anyio.abc.SocketAttribute.raw_socket)
+                with suppress(OSError):  # that of a post that came too late
+                    raw.shutdown(socket.SHUT_RDWR)
+
+    async def one(transport: SseTransport, n: int) -> None:
+        error = await error_of(transport.request(call(arguments={"n": n})))
+        said[n] = str(error.delivery)
+
+    limits = PoolOptions(total=8, per_origin=8, idle_max=8, streams_max=1)
+    for _ in range(10):  # which of the tasks that are ready goes first is the loop's choice
+        executed.clear()
+        said: dict[int, str] = {}
+        old = Ends()
+        async with serve(old.script) as server:
+            async with running(SseTransport(server.url, pool=limits)) as transport:
+                await transport.connect()
+                async with anyio.create_task_group() as tasks:
+                    for n in range(40):
+                        tasks.start_soon(one, transport, n)
+            while server.open:  # whatever went out has arrived when its connection is closed
+                await anyio.wait_all_tasks_blocked()
+        assert sorted(said) == list(range(40))
+        assert not {n for n, delivery in said.items() if delivery == "not_sent"} & set(executed)

@@ -80,8 +80,11 @@ async def test_a_user_signs_in_calls_and_signs_out(tmp_path: Path) -> None:
         assert called[0] == 0, called
         assert site.presented()[-1] == "Bearer access-1"
 
+        site.offer_revocation()
         out = await sark(tmp_path, "logout", "db", "--json", "--config", str(config))
-        assert out == (0, '{"server": "db"}\n', "")
+        said = f'{{"server": "db", "revoked": ["{site.origin}"], "unrevoked": {{}}}}\n'
+        assert out == (0, said, "")
+        assert not site.tokens
         after = await sark(tmp_path, "servers", "--check", "--allow-all", "--config", str(config))
         assert after[0] == 4
         assert "sark login" in "".join(after[1:])

@@ -197,6 +197,35 @@ def test_every_line_is_answered_or_is_none(place: Place, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_batch_is_answered_in_one_line_and_only_where_there_are_batches(
+    place: Place, backend: str
+) -> None:
+    ping, listing = ({"jsonrpc": "2.0", "method": name} for name in ("ping", "tools/list"))
+    batch = json.dumps([{**ping, "id": 1}, {**ping, "id": [1]}, {**listing, "id": "b"}, ping])
+    with talking(place, backend) as talk:
+        talk.say(batch)
+        assert talk.hear()["error"]["code"] == -32600
+        talk.request(0, "initialize", modern=False, protocolVersion="2025-03-26")
+        assert talk.hear()["result"]["protocolVersion"] == "2025-03-26"
+        talk.say(batch)
+        broken, pong, listed = talk.hear()
+        assert (broken["id"], broken["error"]["code"]) == (None, -32600)
+        assert pong == {"jsonrpc": "2.0", "id": 1, "result": {}}
+        assert listed["id"] == "b"
+        assert listed["result"]["tools"]
+        talk.say("[]")
+        assert talk.hear()["error"]["code"] == -32600
+        talk.say(json.dumps([ping]))  # a notification, and no answer
+        for wrong in ("[1]", '{"a":1}', "true", "null", "0.5", '"0"'):
+            cancelled = f'"method":"notifications/cancelled","params":{{"requestId":{wrong}}}'
+            talk.say(f'{{"jsonrpc":"2.0",{cancelled}}}')
+        talk.request(2, "ping", modern=False)
+        assert talk.hear() == {"jsonrpc": "2.0", "id": 2, "result": {}}
+        done = finish(talk.process)
+    assert (done.status, done.out, done.err) == (0, "", "")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_cancelled_request_gets_no_answer_and_the_next_one_does(
     place: Place, backend: str
 ) -> None:
@@ -259,7 +288,7 @@ def test_a_hang_up_reads_the_policy_again(place: Place, backend: str) -> None:
         assert talk.hear()["result"]["structuredContent"] == {"result": 2}
         assert finish(talk.process).status == 0
     names = [one["name"] for one in audited(place.folder / "audit", "event")]
-    assert names == ["policy_reloaded", "policy_kept", "policy_reloaded"]
+    assert names == ["program_started", "policy_reloaded", "policy_kept", "policy_reloaded"]
 
 
 def test_a_host_that_died_ends_it(place: Place) -> None:

@@ -34,6 +34,12 @@ POISONED = (
 )
 
 
+def told(log: Path) -> list[str]:
+    """What the log says of tools: a program's starts, which it tells too, are not our business."""
+    names = [each["name"] for each in audited(log, "event")]
+    return [name for name in names if name != "program_started"]
+
+
 def tools(description: str) -> list[dict[str, Any]]:
     return [{"name": "add", "description": description, "inputSchema": {"type": "object"}}]
 
@@ -105,7 +111,7 @@ async def test_a_rug_pull_is_stopped_on_the_wire(over: Any, tmp_path: Path) -> N
                 await client.invoke_tool("calc", "add", {"a": 1})
                 assert served.calls() == 2
     check_log(tmp_path / "second")
-    names = [each["name"] for each in audited(tmp_path / "second", "event")]
+    names = told(tmp_path / "second")
     assert names == ["tools_changed", "tool_approved"]
     assert [each["reason"] for each in audited(tmp_path / "second", "denied")] == ["tool_changed"]
 
@@ -216,6 +222,6 @@ async def test_an_operator_sees_what_changed_and_decides(place: Place, tmp_path:
         ]
 
     await anyio.to_thread.run_sync(story)
-    events = [each["name"] for each in audited(tmp_path / "audit", "event")]
+    events = told(tmp_path / "audit")
     assert events == ["tools_pinned", "tools_changed", "tool_approved", "tool_refused"]
     check_log(tmp_path / "audit")

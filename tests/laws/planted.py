@@ -149,6 +149,15 @@ PLANTED = (
         ("b02", "b08"),
         "breaker",
     ),
+    # SARK, the other way round: failures of a whole day add up, whatever succeeded in between.
+    Planted(
+        "success_forgives_nothing",
+        "breaker",
+        "                self._failures_in_row = 0\n                return None\n",
+        "                return None\n",
+        ("b02",),
+        "breaker",
+    ),
     # A wait that rounding ends an instant early: told when to come back, and turned away.
     Planted(
         "wait_rounds_down",

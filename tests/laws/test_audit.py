@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
-import select
-import signal
 import subprocess
 import sys
 import tracemalloc
@@ -26,10 +23,11 @@ from sark_trio.governance.audit_chain import JOINED, SYNCED, Fault, frame, parse
 from sark_trio.governance.audit_record import RECORD_BYTES_MAX
 from sark_trio.governance.audit_verify import BadRecord, verify
 from sark_trio.stores.audit import AuditLog, read_records, verify_directory
-from tests.support import audit_writer, independent_verifier
+from tests.support import independent_verifier
 from tests.support.audit_disk import MemoryDisk, after_power_cut
 from tests.support.audit_harness import call, ended, open_log
 from tests.support.audit_logs import SmallLog
+from tests.support.kills import kill_callers, kill_writers
 
 
 def _durable_records(disk: MemoryDisk) -> list[dict[str, Any]]:
@@ -152,48 +150,6 @@ def test_a02_a_power_cut_at_any_operation_loses_no_promise(backend: str, fsync: 
     anyio.run(main, backend=backend)
 
 
-class _Writers:
-    """A process that forks writers of audit logs, one after another, and what they promised."""
-
-    def __init__(self, directory: Path, backend: str, fsync: str) -> None:
-        self.promised: list[str] = []
-        arguments = [str(directory), backend, fsync, "4", "20000"]
-        self._server = subprocess.Popen(
-            [sys.executable, audit_writer.__file__, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-
-    def run_one(self, lines: int, further_s: float) -> None:
-        """Start a writer, take *lines* promises, let it go on for a moment, and kill it."""
-        assert self._server.stdin is not None
-        self._server.stdin.write(b"go\n")
-        self._server.stdin.flush()
-        pid = int(self._take().removeprefix("pid "))
-        assert self._take() == "ready"
-        for _ in range(lines):
-            self.promised.append(self._take())
-        # A wait that is no sleep of the test's: the writer writes on meanwhile.
-        select.select([], [], [], further_s)
-        os.kill(pid, signal.SIGKILL)
-        while (line := self._take()) != f"dead {pid}":
-            self.promised.append(line)
-
-    def close(self) -> None:
-        """End the process that forks."""
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.stdout.close()
-        assert self._server.wait() == 0
-
-    def _take(self) -> str:
-        assert self._server.stdout is not None
-        line = self._server.stdout.readline()
-        assert line.endswith(b"\n")
-        return line[:-1].decode()
-
-
 @pytest.mark.row(50)
 @pytest.mark.law("A2")
 @pytest.mark.fault(50)
@@ -203,45 +159,21 @@ class _Writers:
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 def test_a02_a_killed_process_loses_no_promise(tmp_path: Path, backend: str, fsync: str) -> None:
     """SIGKILL at any moment: acknowledged records survive, the log opens, doubts are found."""
-    rng = random.Random(f"{backend}{fsync}")
-    writers = _Writers(tmp_path, backend, fsync)
-    try:
-        for _ in range(KILLS):
-            writers.run_one(rng.randint(0, 40), rng.random() * 0.005)
-    finally:
-        writers.close()
-    report = verify_directory(tmp_path)
-    # The last kill may have cut a write short: then its line, the very last, has no end.
-    assert report.ok or _is_unfinished_tail(tmp_path, report.fault), report
-
-    async def heal() -> None:
-        async with open_log(tmp_path) as log:
-            assert {item.request_id for item in log.in_doubt} == set(report.in_doubt)
-
-    anyio.run(heal, backend=backend)
-    assert verify_directory(tmp_path).ok
-    records = list(read_records(tmp_path))
-    kept = {f"{record['kind'][0]} {record.get('request_id')}" for record in records}
-    assert set(writers.promised) <= kept
-    assert len(writers.promised) > KILLS
-    openings = sum(record["kind"] == "open" and record["reason"] != "rotated" for record in records)
-    assert openings == KILLS + 1
-    assert any(record["kind"] == "recovered" for record in records)
-    segments = {path.name: path.read_bytes() for path in tmp_path.glob("audit-*.log")}
-    assert independent_verifier.check(segments)[0] == len(records)
+    assert kill_writers(tmp_path, backend, fsync, KILLS) > KILLS
 
 
-def _is_unfinished_tail(directory: Path, fault: BadRecord | None) -> bool:
-    assert fault is not None
-    last = max(path.name for path in directory.glob("audit-*.log"))
-    if fault.segment != last or fault.offset is None:
-        return False
-    tail = (directory / last).read_bytes()[fault.offset :]
-    return bool(tail) and b"\n" not in tail
-
-
-#: Four variants of it: 300 in all. The nightly run multiplies.
+#: Four variants of it: 300 in all. ``nox -s deep`` has 2,000, and as many of the next.
 KILLS = 75
+
+
+@pytest.mark.row(50)
+@pytest.mark.law("A1", "A2", "R7")
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a01_a_killed_client_leaves_no_effect_unaudited(tmp_path: Path, backend: str) -> None:
+    """SIGKILL at any moment of a call: every effect that a server saw has a durable intent."""
+    effects, told = kill_callers(tmp_path, backend, "group", 8)
+    assert 0 < told <= effects
 
 
 def _small_log(texts: list[str], *, begin_every: int = 4) -> SmallLog:

@@ -108,6 +108,8 @@ def test_b02_opens_exactly_when_the_rule_says(options: BreakerOptions, trace: li
         expected = model.do(event, driver.number(event))
         assert in_words(driver.do(event)) == expected
         assert driver.breaker.state is model.model.phase
+        count = driver.breaker.statistics()
+        assert (count.failures_in_row, count.probe_successes) == model.model.rows
         assert driver.breaker.generation == model.model.generation
 
 

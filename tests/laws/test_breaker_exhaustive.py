@@ -80,7 +80,15 @@ def step(path: Path, event: Event) -> tuple[Play, Any]:
     moved = answer if isinstance(answer, Transition) else getattr(answer, "transition", None)
     assert (moved is not None) is (machine.generation != before[1])
     assert moved is None or moved.source is before[0]
+    # The search goes on from a state only once: so the model has to be in the same one.
+    assert rows(driver) == model.model.rows
     return driver, moved
+
+
+def rows(driver: Play) -> tuple[int, int]:
+    """Failures of a closed machine, and successes of one that is half open, in a row."""
+    count = driver.breaker.statistics()
+    return count.failures_in_row, count.probe_successes
 
 
 def recovers(path: Path) -> bool:

@@ -103,6 +103,12 @@ class BreakerModel:
         return [each for each in own if each.probe and not each.settled]
 
     @property
+    def rows(self) -> tuple[int, int]:
+        """Failures in a row while closed, good probes while half open."""
+        failures = trailing_failures(self.calls) if self.phase is CLOSED else 0
+        return failures, len(self.calls) if self.phase is HALF_OPEN else 0
+
+    @property
     def open_until(self) -> float:
         row = 0
         for move in self.moves:
@@ -319,8 +325,9 @@ _operator = st.one_of(
     st.builds(Event, kind=st.just("force"), dt=_dt, mode=st.sampled_from(Mode)),
     st.builds(Event, kind=st.just("reset"), dt=_dt),
 )
+_calls = [Event("acquire")] * 6
 #: What takes a breaker with default options all the way round, as a seed for what follows.
-_trip = [Event("acquire")] * 6 + [Event("settle", outcome=FAILURE)] * 5
+_trip = _calls + [Event("settle", outcome=FAILURE)] * 5
 
 
 def traces(*, operator: bool = True, size_max: int = 60) -> st.SearchStrategy[list[Event]]:
@@ -328,8 +335,13 @@ def traces(*, operator: bool = True, size_max: int = 60) -> st.SearchStrategy[li
     kinds = [_acquire, _acquire, _settle, _settle, _settle, _odd]
     event = st.one_of(*kinds, _operator) if operator else st.one_of(*kinds)
     late = Event("settle", dt=15.0, outcome=FAILURE)
-    start = st.sampled_from([[], _trip, [*_trip, late], [*_trip, Event("acquire", dt=30.0)]])
-    rest = st.lists(event, max_size=size_max)
+    heads = [[], _calls, _trip, [*_trip, late], [*_trip, Event("acquire", dt=30.0)]]
+    start = st.sampled_from(heads)
+    # Lists are short by default: half of these are long, or rows of outcomes would be rare.
+    rest = st.one_of(
+        st.lists(event, max_size=size_max),
+        st.lists(event, min_size=size_max // 2, max_size=size_max),
+    )
     return st.builds(lambda head, tail: [*head, *tail], start, rest)
 
 

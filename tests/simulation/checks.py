@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from attrs import define
+from attrs import define, field
 
 from sark_trio.errors import GatewayError
-from tests.simulation.disk import SimDisk
-from tests.simulation.server import SimServer
-from tests.support.client import check_log
 
-__all__ = ["Asked", "Violation", "check"]
+__all__ = ["Asked", "History", "Violation", "check"]
 
-#: Connections that one client may have to all servers together, by default.
-CONNECTIONS_MAX = 50
 #: A cancelled request of the session era is told to its server, for a second at most.
 FAREWELL_S = 1.0
+#: Clocks are sums of floats.
+EXACT_S = 1e-6
+STDERR_TAIL_BYTES = 4_096
 _UNSAFE = "write"
 
 
@@ -27,75 +25,104 @@ class Violation(AssertionError):
 
 @define
 class Asked:
-    """One call, as its caller saw it."""
+    """One call, as it was planned and as its caller saw it."""
 
     n: int
     server: str
     tool: str
     timeout_s: float = 30.0
+    patience_s: float | None = None
+    #: Whether its server is to be told, at the end, that nobody waits any more.
+    farewell: bool = False
     began: float = 0.0
     ended: float = 0.0
-    patience_s: float | None = None
     outcome: str = "running"
     text: str | None = None
     error: GatewayError | None = None
 
 
-def check(
-    asked: Sequence[Asked], servers: Sequence[SimServer], disk: SimDisk, most_open: int
-) -> None:
+@define
+class History:
+    """What there is to hold a run against besides its calls."""
+
+    #: How often each call was executed, by its number.
+    executed: Mapping[int, int] = field(factory=Counter)
+    #: Jumps of the clock, from when to when.
+    jumps: Sequence[tuple[float, float]] = ()
+
+
+def check(asked: Sequence[Asked], history: History) -> None:
     """Hold a run against the promises.
 
     :raises Violation: the first one that was broken.
     """
-    executed = Counter(effect.arguments["n"] for server in servers for effect in server.effects)
     for one in asked:
         for rule in _RULES:
-            if not rule(one, executed[one.n]):
+            if not rule(one, history):
                 sentence = (rule.__doc__ or "").strip()
-                raise Violation(f"{sentence} Executed {executed[one.n]} times: {one}")
-    if most_open > CONNECTIONS_MAX:
-        raise Violation(f"{most_open} connections at once")
-    check_log(disk)
+                times = history.executed.get(one.n, 0)
+                raise Violation(f"{sentence} Executed {times} times: {one}")
 
 
-def _ended(one: Asked, executed: int) -> bool:
+def _ended(one: Asked, history: History) -> bool:
     """Every call ends."""
     return one.outcome != "running"
 
 
-def _own_answer(one: Asked, executed: int) -> bool:
+def _own_answer(one: Asked, history: History) -> bool:
     """An answer is the one to the question that was asked."""
     return one.text in {None, "", str(one.n)}
 
 
-def _once(one: Asked, executed: int) -> bool:
+def _once(one: Asked, history: History) -> bool:
     """A call that is not safe to repeat is executed once at most."""
-    return one.tool != _UNSAFE or executed <= 1
+    return one.tool != _UNSAFE or history.executed.get(one.n, 0) <= 1
 
 
-def _happened(one: Asked, executed: int) -> bool:
+def _happened(one: Asked, history: History) -> bool:
     """What was answered was executed."""
-    return one.text is None or executed >= 1
+    return one.text is None or history.executed.get(one.n, 0) >= 1
 
 
-def _not_sent(one: Asked, executed: int) -> bool:
+def _not_sent(one: Asked, history: History) -> bool:
     """What is said not to have been sent was not executed."""
+    executed = history.executed.get(one.n, 0)
     return one.error is None or one.error.delivery != "not_sent" or executed == 0
 
 
-def _denied(one: Asked, executed: int) -> bool:
+def _denied(one: Asked, history: History) -> bool:
     """What policy denies is never executed."""
-    return one.tool != "admin" or executed == 0
+    return one.tool != "admin" or history.executed.get(one.n, 0) == 0
 
 
-def _in_time(one: Asked, executed: int) -> bool:
+def _in_time(one: Asked, history: History) -> bool:
     """A call ends at its deadline, or when its caller gives up, whichever is first."""
-    limit = one.timeout_s if one.patience_s is None else min(one.timeout_s, one.patience_s)
-    return one.ended - one.began <= limit + FAREWELL_S + 1e-6
+    patience_s = one.timeout_s if one.patience_s is None else one.patience_s
+    limit = _after_jumps(one.began + min(one.timeout_s, patience_s), history)
+    if one.farewell:
+        limit = _after_jumps(limit + FAREWELL_S, history)
+    return one.ended <= limit + EXACT_S
 
 
-_RULES: tuple[Callable[[Asked, int], bool], ...] = (
+def _not_early(one: Asked, history: History) -> bool:
+    """A call that timed out had its time."""
+    return one.outcome != "CallTimeout" or one.ended >= one.began + one.timeout_s - EXACT_S
+
+
+def _short(one: Asked, history: History) -> bool:
+    """What an error repeats of a stranger's words is bounded."""
+    return len(getattr(one.error, "stderr_tail", "")) <= STDERR_TAIL_BYTES
+
+
+def _after_jumps(moment: float, history: History) -> float:
+    """The time at which somebody who waits for *moment* can wake: no clock stops in a jump."""
+    for before, after in history.jumps:
+        if before <= moment <= after:
+            moment = after
+    return moment
+
+
+_RULES: tuple[Callable[[Asked, History], bool], ...] = (
     _ended,
     _own_answer,
     _once,
@@ -103,4 +130,6 @@ _RULES: tuple[Callable[[Asked, int], bool], ...] = (
     _not_sent,
     _denied,
     _in_time,
+    _not_early,
+    _short,
 )

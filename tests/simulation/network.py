@@ -1,25 +1,31 @@
 """A network in memory, in virtual time: TCP as a client sees it when things go wrong.
 
 Bytes take time, arrive in pieces of any size, and may stop; a connection may be refused, never
-made, ended, reset, or left half open by a peer that is gone. Who decides is a :class:`Chaos`,
-drawn from a seed: nothing here knows chance of its own.
+made, overtaken by a later one, ended (FIN), reset (RST), or left half open by a peer that is
+gone; and all that goes to or from a host may be clogged for a while. Who decides is a
+:class:`Chaos`, drawn from a seed: nothing here knows chance of its own.
+
+What lands is found out by whoever looks, so that bytes in flight cost no task and no timer.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol
 
-import anyio
-import anyio.lowlevel
 import httpcore
+import trio
 from attrs import define, field
 
-__all__ = ["Chaos", "Network", "Wire"]
+__all__ = ["Chaos", "Host", "Network", "Wire"]
 
 #: What the two kernels between us and the peer buffer.
 BUFFER_BYTES = 64 * 1024
+#: A connection that is doomed lives for so many bytes of one direction.
+DOOMED_BYTES = 2_000
+LATENCY_S = 0.001
 
 
 class Chaos(Protocol):
@@ -28,11 +34,42 @@ class Chaos(Protocol):
     def strikes(self, point: str) -> bool:
         """Whether the fault *point* happens now."""
 
-    def seconds(self, low: float, high: float) -> float:
+    def seconds(self, what: str, low: float, high: float) -> float:
         """A delay."""
 
-    def size(self, most: int) -> int:
-        """A number of bytes from 1 to *most*."""
+    def size(self, what: str, most: int) -> int:
+        """A number from 1 to *most*."""
+
+
+def _set() -> trio.Event:
+    event = trio.Event()
+    event.set()
+    return event
+
+
+@define(eq=False)
+class Host:
+    """Somebody who can be connected to."""
+
+    name: str
+    accept: Callable[[Wire], Coroutine[Any, Any, None]]
+    #: Nothing lands, in neither direction, as long as it is set.
+    clogged: bool = False
+    free: trio.Event = field(factory=_set)
+    pipes: list[_Pipe] = field(factory=list)
+    #: Ends of the client's that are open, and the most that ever were.
+    open_ends: set[int] = field(factory=set)
+    most_open: int = 0
+
+    def clog(self, *, clogged: bool) -> None:
+        """Hold back everything, or let it go."""
+        self.clogged = clogged
+        if clogged:
+            self.free = trio.Event()
+        else:
+            self.free.set()
+        for pipe in self.pipes:
+            pipe.touch()
 
 
 @define(eq=False)
@@ -40,81 +77,132 @@ class _Pipe:
     """One direction of a connection."""
 
     chaos: Chaos
+    host: Host
     data: bytearray = field(factory=bytearray)
-    pieces: deque[bytes] = field(factory=deque)
-    #: Bytes that were written and have not arrived.
-    flying: int = 0
+    #: What was written and has not landed, with the time at which it will.
+    flying: deque[tuple[float, bytes]] = field(factory=deque)
+    flying_bytes: int = 0
     ended: bool = False
     broken: bool = False
     #: Nothing arrives any more, and nobody is told.
     stalled: bool = False
+    #: After so many bytes it stalls, or the connection is reset.
+    stalls_after: float = math.inf
+    resets_after: float = math.inf
     #: When the last byte that flies will have landed: bytes do not overtake each other.
     lands_at: float = 0.0
-    changed: anyio.Event = field(factory=anyio.Event)
+    changed: trio.Event = field(factory=trio.Event)
 
     def touch(self) -> None:
         self.changed.set()
-        self.changed = anyio.Event()
+        self.changed = trio.Event()
+
+    def land(self, now: float) -> float:
+        """Take what has landed; the time at which more will have, if nothing else happens."""
+        if self.stalled or self.host.clogged:
+            return math.inf
+        flying = self.flying
+        while flying and flying[0][0] <= now:
+            piece = flying.popleft()[1]
+            self.data += piece
+            self.flying_bytes -= len(piece)
+        return flying[0][0] if flying else math.inf
+
+    @property
+    def is_over(self) -> bool:
+        return self.ended and not (self.flying or self.stalled or self.host.clogged)
+
+    async def change(self, until: float) -> None:
+        """Wait until something changed, or for *until*."""
+        if until == math.inf:
+            await self.changed.wait()
+            return
+        with trio.CancelScope(deadline=until):
+            await self.changed.wait()
 
 
 @define(eq=False)
 class Wire(httpcore.AsyncNetworkStream):
     """One end of a connection."""
 
-    network: Network
     incoming: _Pipe
     outgoing: _Pipe
-    peer: Wire | None = None
+    host: Host
+    ours: bool
     closed: bool = False
     bytes_written: int = 0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What has arrived, in pieces of any size; ``b""`` at the end."""
+        await trio.lowlevel.checkpoint()
         pipe = self.incoming
-        with anyio.move_on_after(timeout):
-            while True:
-                await anyio.lowlevel.checkpoint()
-                if self.closed or pipe.broken:
-                    raise httpcore.ReadError("reset")
-                if pipe.data:
-                    count = min(max_bytes, len(pipe.data))
-                    count = pipe.chaos.size(count) if pipe.chaos.strikes("small reads") else count
-                    piece = bytes(pipe.data[:count])
-                    del pipe.data[:count]
-                    pipe.touch()
-                    return piece
-                if pipe.ended and not pipe.flying and not pipe.stalled:
-                    return b""
-                await pipe.changed.wait()
-        raise httpcore.ReadTimeout(f"{timeout} s")
+        deadline = math.inf if timeout is None else trio.current_time() + timeout
+        while True:
+            if self.closed or pipe.broken:
+                raise httpcore.ReadError("reset")
+            now = trio.current_time()
+            next_at = pipe.land(now)
+            if pipe.data:
+                return self._taken(max_bytes)
+            if pipe.is_over:
+                return b""
+            if now >= deadline:
+                raise httpcore.ReadTimeout(f"{timeout} s")
+            await pipe.change(min(next_at, deadline))
+
+    def _taken(self, max_bytes: int) -> bytes:
+        pipe = self.incoming
+        count = min(max_bytes, len(pipe.data))
+        if pipe.chaos.strikes("small reads"):
+            count = pipe.chaos.size("small reads", count)
+        piece = bytes(pipe.data[:count])
+        del pipe.data[:count]
+        pipe.touch()
+        return piece
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Hand *buffer* to the network, which takes what its buffers hold."""
-        await anyio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint_if_cancelled()
         pipe, left = self.outgoing, bytes(buffer)
-        with anyio.move_on_after(timeout):
-            while left:
-                if self.closed or pipe.broken:
-                    raise httpcore.WriteError("reset")
-                room = BUFFER_BYTES - len(pipe.data) - pipe.flying
-                if room <= 0:
-                    await pipe.changed.wait()
-                    continue
-                count = min(room, len(left))
-                if pipe.chaos.strikes("partial writes"):
-                    count = pipe.chaos.size(count)
-                piece, left = left[:count], left[count:]
-                self.bytes_written += count
-                self.network.send(pipe, piece)
-                if left:
-                    await anyio.lowlevel.checkpoint()
+        deadline = math.inf if timeout is None else trio.current_time() + timeout
+        while left:
+            if self.closed or pipe.broken:
+                raise httpcore.WriteError("reset")
+            room = BUFFER_BYTES - len(pipe.data) - pipe.flying_bytes
+            if room <= 0:
+                if trio.current_time() >= deadline:
+                    raise httpcore.WriteTimeout(f"{timeout} s")
+                await pipe.change(deadline)
+                continue
+            count = min(room, len(left))
+            if pipe.chaos.strikes("partial writes"):
+                count = pipe.chaos.size("partial writes", count)
+            piece, left = left[:count], left[count:]
+            self._send(piece)
+            if left:
+                await trio.lowlevel.checkpoint()
+
+    def _send(self, piece: bytes) -> None:
+        """Put *piece* on its way."""
+        pipe, chaos = self.outgoing, self.outgoing.chaos
+        before, self.bytes_written = self.bytes_written, self.bytes_written + len(piece)
+        if self.bytes_written > pipe.resets_after:
+            self.reset()
             return
-        raise httpcore.WriteTimeout(f"{timeout} s")
+        if self.bytes_written > pipe.stalls_after:
+            piece = piece[: max(0, int(pipe.stalls_after) - before)]
+        delay = chaos.seconds("slow links", 0, 2) if chaos.strikes("slow links") else LATENCY_S
+        pipe.lands_at = max(pipe.lands_at, trio.current_time() + delay)
+        if piece:
+            pipe.flying.append((pipe.lands_at, piece))
+            pipe.flying_bytes += len(piece)
+            pipe.touch()
 
     def end(self) -> None:
         """FIN: nothing more from this end."""
-        self.outgoing.ended = True
-        self.outgoing.touch()
+        if self.bytes_written <= self.outgoing.stalls_after:
+            self.outgoing.ended = True
+            self.outgoing.touch()
 
     def reset(self) -> None:
         """RST: both directions are gone at once, and what flies with them."""
@@ -122,28 +210,32 @@ class Wire(httpcore.AsyncNetworkStream):
             pipe.broken = True
             pipe.touch()
 
+    def forget(self) -> None:
+        """The peer is gone, and nobody is told: half open."""
+        self.incoming.stalled = self.outgoing.stalled = True
+
     def close(self) -> None:
         """Close this end."""
-        if not self.closed:
-            self.closed = True
-            self.network.open_ends.discard(id(self))
-            self.incoming.touch()
-            self.end()
+        if self.closed:
+            return
+        self.closed = True
+        if self.ours:
+            self.host.open_ends.discard(id(self))
+        self.incoming.touch()
+        self.end()
 
     async def aclose(self) -> None:
         """As :meth:`close`; then a checkpoint."""
         self.close()
-        await anyio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
 
     def get_extra_info(self, info: str) -> Any:
         """What a pool asks of a stream."""
-        pipe = self.incoming
         if info == "is_readable":
-            return self.closed or pipe.broken or bool(pipe.data) or (pipe.ended and not pipe.flying)
+            self.incoming.land(trio.current_time())
+            pipe = self.incoming
+            return self.closed or pipe.broken or bool(pipe.data) or pipe.is_over
         return self.bytes_written if info == "bytes_written" else None
-
-
-Accept = Callable[[Wire], Coroutine[Any, Any, None]]
 
 
 @define(eq=False)
@@ -151,11 +243,18 @@ class Network(httpcore.AsyncNetworkBackend):
     """Where hosts are. Their servers run in *tasks*."""
 
     chaos: Chaos
-    tasks: anyio.abc.TaskGroup
-    hosts: dict[str, Accept] = field(factory=dict)
-    #: Ends of the client that are open.
-    open_ends: set[int] = field(factory=set)
-    most_open: int = 0
+    tasks: trio.Nursery
+    hosts: dict[str, Host] = field(factory=dict)
+
+    def add(self, name: str, accept: Callable[[Wire], Coroutine[Any, Any, None]]) -> Host:
+        """A host of that name, which serves each connection with *accept*."""
+        host = self.hosts[name] = Host(name, accept)
+        return host
+
+    @property
+    def open_ends(self) -> int:
+        """Connections of the client that are open."""
+        return sum(len(host.open_ends) for host in self.hosts.values())
 
     async def connect_tcp(
         self,
@@ -167,44 +266,34 @@ class Network(httpcore.AsyncNetworkBackend):
     ) -> Wire:
         """Connect, or fail as TCP does."""
         del port, local_address, socket_options
-        with anyio.move_on_after(timeout):
-            if self.chaos.strikes("blackholed connects"):
-                await anyio.sleep_forever()
-            await anyio.sleep(self.chaos.seconds(0, 0.05))
-            accept = self.hosts.get(host)
-            if accept is None or self.chaos.strikes("refused connects"):
+        chaos = self.chaos
+        with trio.move_on_after(math.inf if timeout is None else timeout):
+            if chaos.strikes("blackholed connects"):
+                await trio.sleep_forever()
+            slow = chaos.strikes("overtaken connects")
+            await trio.sleep(chaos.seconds("connects", 0, 4 if slow else 0.05))
+            there = self.hosts[host]
+            await there.free.wait()
+            if chaos.strikes("refused connects"):
                 raise httpcore.ConnectError("connection refused")
-            there, back = _Pipe(self.chaos), _Pipe(self.chaos)
-            ours = Wire(self, incoming=back, outgoing=there)
-            theirs = Wire(self, incoming=there, outgoing=back, peer=ours)
-            ours.peer = theirs
-            self.open_ends.add(id(ours))
-            self.most_open = max(self.most_open, len(self.open_ends))
-            self.tasks.start_soon(accept, theirs)
-            return ours
+            return self._connected(there)
         raise httpcore.ConnectTimeout(f"{timeout} s")
+
+    def _connected(self, host: Host) -> Wire:
+        there, back = _Pipe(self.chaos, host), _Pipe(self.chaos, host)
+        for pipe in (there, back):
+            if self.chaos.strikes("stalled links"):
+                pipe.stalls_after = self.chaos.size("stalled links", DOOMED_BYTES)
+            if self.chaos.strikes("resets"):
+                pipe.resets_after = self.chaos.size("resets", DOOMED_BYTES)
+        ours = Wire(incoming=back, outgoing=there, host=host, ours=True)
+        theirs = Wire(incoming=there, outgoing=back, host=host, ours=False)
+        host.pipes += (there, back)
+        host.open_ends.add(id(ours))
+        host.most_open = max(host.most_open, len(host.open_ends))
+        self.tasks.start_soon(host.accept, theirs)
+        return ours
 
     async def sleep(self, seconds: float) -> None:
         """Virtual."""
-        await anyio.sleep(seconds)
-
-    def send(self, pipe: _Pipe, piece: bytes) -> None:
-        """Put *piece* on its way."""
-        pipe.flying += len(piece)
-        if pipe.chaos.strikes("stalled links"):
-            pipe.stalled = True
-        delay = pipe.chaos.seconds(0, 2) if pipe.chaos.strikes("slow links") else 0.001
-        pipe.lands_at = max(pipe.lands_at, anyio.current_time() + delay)
-        pipe.pieces.append(piece)
-        self.tasks.start_soon(_land, pipe, pipe.lands_at)
-
-
-async def _land(pipe: _Pipe, at: float) -> None:
-    await anyio.sleep_until(at)
-    if pipe.stalled or pipe.broken:
-        return  # it stays in flight for ever
-    # Whichever of several tasks wakes first: the oldest bytes are the first to arrive.
-    piece = pipe.pieces.popleft()
-    pipe.data += piece
-    pipe.flying -= len(piece)
-    pipe.touch()
+        await trio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""A simulated MCP server: does what it is asked, remembers it, and fails in every way it can."""
+"""A simulated MCP server behind HTTP, and the policy service beside it: and all their failures."""
 
 from __future__ import annotations
 
@@ -6,55 +6,44 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import anyio
 import httpcore
+import trio
 from attrs import define, field
 
 from sark_trio import jsontext
+from tests.simulation.desk import Desk
 from tests.simulation.network import Chaos, Wire
 
-__all__ = ["Effect", "SimServer"]
+__all__ = ["PolicyService", "SimServer"]
 
-_TOOLS = [
-    {
-        "name": name,
-        "inputSchema": {"type": "object", "properties": {"n": {"type": "integer"}}},
-        "annotations": {"readOnlyHint": name == "read", "idempotentHint": name == "put"},
-    }
-    for name in ("read", "put", "write", "admin")
-]
 _STATUS = {200: "OK", 202: "Accepted", 400: "Bad Request", 404: "Not Found"}
-
-
-@define(frozen=True)
-class Effect:
-    """A call that was executed."""
-
-    at: float
-    server: str
-    tool: str
-    arguments: Mapping[str, Any]
+#: How OPA must not answer (laws, fault matrix, row 46), beside errors and half answers.
+_NO_DECISIONS = (
+    b"{}",
+    b'{"result":null}',
+    b'{"result":"true"}',
+    b'{"result":1}',
+    b'{"result":{}}',
+    b'{"result":{"allow":"yes"}}',
+    b'{"result":{"allow":true,"deny":["x"]}}',
+    b'{"result":tru',
+    b"<html>",
+)
 
 
 @define(eq=False)
-class SimServer:
-    """One server. ``effects`` is what it did, whoever heard of it."""
+class _Listener:
+    """Whoever serves connections."""
 
-    name: str
     chaos: Chaos
-    modern: bool
-    effects: list[Effect] = field(factory=list)
-    #: Told of each call before it is executed.
-    on_arrival: Any = None
-    sessions: set[str] = field(factory=set)
-    wires: list[Wire] = field(factory=list)
-    down: bool = False
-    _minted: int = 0
+    down: bool = field(default=False, init=False)
+    wires: list[Wire] = field(factory=list, init=False)
 
     async def accept(self, wire: Wire) -> None:
         """Serve one connection."""
         if self.down:
             wire.reset()
+            wire.close()
             return
         self.wires.append(wire)
         try:
@@ -66,13 +55,62 @@ class SimServer:
             wire.close()
 
     async def restart(self) -> None:
-        """Die, and come back without any memory of sessions."""
+        """Die, and come back without any memory."""
         self.down = True
-        self.sessions.clear()
         for wire in list(self.wires):
             wire.reset()
-        await anyio.sleep(self.chaos.seconds(0, 3))
+        await trio.sleep(self.chaos.seconds("restarts", 0, 3))
         self.down = False
+
+    async def _exchange(self, wire: Wire) -> bool:
+        """Serve one request; whether another one may follow."""
+        raise NotImplementedError
+
+
+@define(eq=False)
+class PolicyService(_Listener):
+    """Open Policy Agent, as far as a client sees it: allows everything but the tool ``admin``."""
+
+    #: Numbers of the calls that it has allowed.
+    allowed: set[int] = field(factory=set)
+
+    async def _exchange(self, wire: Wire) -> bool:
+        request = await _receive(wire)
+        if request is None:
+            return False
+        question = jsontext.decode(request[2])["input"]
+        if self.chaos.strikes("slow policy"):
+            await trio.sleep(self.chaos.seconds("slow policy", 0, 2))
+        if self.chaos.strikes("policy errors"):
+            await _reply(wire, 500, b"no", kind=b"text/plain")
+            return True
+        if self.chaos.strikes("policy without a decision"):
+            choice = self.chaos.size("policy without a decision", len(_NO_DECISIONS)) - 1
+            await _reply(wire, 200, _NO_DECISIONS[choice])
+            return True
+        allow = question["tool_name"] != "admin"
+        if allow:
+            self.allowed.add(question["parameters"]["n"])
+        await _reply(wire, 200, jsontext.encode({"result": {"allow": allow, "cache_ttl": 1}}))
+        return True
+
+
+@define(eq=False)
+class SimServer(_Listener):
+    """One MCP server."""
+
+    desk: Desk = field(kw_only=True)
+    sessions: set[str] = field(factory=set, init=False)
+    _minted: int = field(default=0, init=False)
+
+    @property
+    def name(self) -> str:
+        return self.desk.name
+
+    async def restart(self) -> None:
+        """Die, and come back without any memory of sessions."""
+        self.sessions.clear()
+        await super().restart()
 
     async def _exchange(self, wire: Wire) -> bool:
         request = await _receive(wire)
@@ -95,61 +133,35 @@ class SimServer:
         return await self._answer(wire, headers, message)
 
     async def _status(self, wire: Wire) -> bool:
-        status = (500, 502, 503, 429, 401)[self.chaos.size(5) - 1]
+        status = (500, 502, 503, 429, 401)[self.chaos.size("errors before work", 5) - 1]
         more = b"retry-after: 1\r\n" if status in {429, 503} else b""
         await _reply(wire, status, b"no", more=more, kind=b"text/plain")
         return True
 
     async def _answer(self, wire: Wire, headers: Mapping[str, str], message: Any) -> bool:
         method, session = message["method"], headers.get("mcp-session-id")
-        if not self.modern and method != "initialize" and session not in self.sessions:
-            if method == "server/discover":
-                error = {"code": -32601, "message": "no such method"}
-                await _reply(wire, 400, _failure(message, error))
-                return True
+        in_session = self.desk.modern or session in self.sessions
+        if not in_session and method not in {"initialize", "server/discover"}:
             await _reply(wire, 404, b"")
             return True
-        more = b""
-        if method == "tools/call":
-            result = await self._work(message["params"])
-            if self.chaos.strikes("dropped answers"):
-                return False
-        elif method == "tools/list":
-            result = {"tools": _TOOLS}
-        elif method == "initialize" and not self.modern:
-            self._minted += 1
-            name = f"{self.name}-{self._minted}"
-            self.sessions.add(name)
-            more = b"mcp-session-id: %s\r\n" % name.encode()
-            result = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {}}
-        elif method == "server/discover" and self.modern:
-            result = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
-        else:
-            error = {"code": -32601, "message": "no such method"}
-            await _reply(wire, 200, _failure(message, error))
+        result = await self.desk.result(method, message.get("params", {}))
+        if method == "tools/call" and self.chaos.strikes("dropped answers"):
+            return False
+        body = self.desk.encoded(message["id"], result)
+        if result is None:
+            await _reply(wire, 200 if in_session else 400, body)
             return True
-        if self.modern:
-            result |= {"resultType": "complete"}
-        return await self._send(wire, message, result, more)
+        return await self._send(wire, body, self._new_session(method))
 
-    async def _work(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        arguments = params["arguments"]
-        if self.on_arrival is not None:
-            self.on_arrival(self.name, params["name"], arguments)
-        self.effects.append(Effect(anyio.current_time(), self.name, params["name"], arguments))
-        if self.chaos.strikes("slow work"):
-            await anyio.sleep(self.chaos.seconds(0, 20))
-        if self.chaos.strikes("tools that fail"):
-            return {"content": [], "isError": True}
-        return {"content": [{"type": "text", "text": str(arguments["n"])}]}
+    def _new_session(self, method: str) -> bytes:
+        if method != "initialize" or self.desk.modern:
+            return b""
+        self._minted += 1
+        name = f"{self.name}-{self._minted}"
+        self.sessions.add(name)
+        return b"mcp-session-id: %s\r\n" % name.encode()
 
-    async def _send(self, wire: Wire, message: Any, result: Any, more: bytes) -> bool:
-        answer = {"jsonrpc": "2.0", "id": message["id"], "result": result}
-        if self.chaos.strikes("answers to somebody else"):
-            answer["id"] = 999_999 if self.chaos.strikes("wrong numbers") else str(message["id"])
-        body = jsontext.encode(answer)
-        if self.chaos.strikes("garbage"):
-            body = (b"{}", b"[", b"\xff\xfe", b"null", body[:-2])[self.chaos.size(5) - 1]
+    async def _send(self, wire: Wire, body: bytes, more: bytes) -> bool:
         if not self.chaos.strikes("event streams"):
             if self.chaos.strikes("cut answers"):
                 await wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n" % len(body))
@@ -166,14 +178,10 @@ class SimServer:
         for event in events:
             await wire.write(b"%x\r\n%s\r\n" % (len(event), event))
         if self.chaos.strikes("streams without an end"):
-            await anyio.sleep(self.chaos.seconds(0, 40))
+            await trio.sleep(self.chaos.seconds("streams without an end", 0, 40))
             return False
         await wire.write(b"0\r\n\r\n")
         return True
-
-
-def _failure(message: Any, error: Any) -> bytes:
-    return jsontext.encode({"jsonrpc": "2.0", "id": message["id"], "error": error})
 
 
 async def _reply(

@@ -1,6 +1,6 @@
 """A process that forks writers of an audit log, each of which writes until it is killed.
 
-    python audit_writer.py DIRECTORY BACKEND FSYNC WRITERS SEGMENT_BYTES
+    python -m tests.support.audit_writer DIRECTORY BACKEND FSYNC WRITERS SEGMENT_BYTES
 
 A writer prints ``ready``, then a line for every call: ``i <request id>`` once the intent is
 durable, ``o <request id>`` once the outcome is. What was printed was promised.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -50,17 +51,12 @@ async def main(directory: str, fsync: Any, writers: int, segment_bytes: int) -> 
             tasks.start_soon(write, log, f"{os.getpid()}-{number}")
 
 
-def serve(arguments: list[str]) -> None:
-    """Fork a writer for each line on stdin; say its pid, and when it is dead."""
-    directory, backend, fsync, writers, segment_bytes = arguments
-    for _ in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            say(f"pid {os.getpid()}")
-            anyio.run(main, directory, fsync, int(writers), int(segment_bytes), backend=backend)
-        os.waitpid(pid, 0)
-        say(f"dead {pid}")
-
-
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    from tests.support.kills import serve
+
+    directory, backend, fsync, writers, segment_bytes = sys.argv[1:]
+    serve(
+        partial(
+            anyio.run, main, directory, fsync, int(writers), int(segment_bytes), backend=backend
+        )
+    )

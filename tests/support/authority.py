@@ -86,6 +86,11 @@ class Authority:
     authorizations: list[dict[str, str]] = field(factory=list)
     forms: list[dict[str, str]] = field(factory=list)
     registrations: list[dict[str, Any]] = field(factory=list)
+    #: What was posted to the revocation endpoint, and what it answers instead of 200.
+    revocations: list[dict[str, str]] = field(factory=list)
+    revocation: tuple[int, dict[str, Any]] | None = None
+    #: Awaited before it answers.
+    before_revocation: Callable[[], Any] | None = None
     challenges: dict[str, str] = field(factory=dict)
 
     @property
@@ -99,6 +104,10 @@ class Authority:
     def revoke(self) -> None:
         """No access token that was issued is good any more."""
         self.tokens.clear()
+
+    def offer_revocation(self) -> None:
+        """Have a revocation endpoint (RFC 7009)."""
+        self.metadata["revocation_endpoint"] = f"{self.origin}/revoke"
 
     def grants(self) -> list[str]:
         return [form["grant_type"] for form in self.forms]
@@ -122,6 +131,7 @@ class Authority:
             "/authorize": self._authorize,
             "/token": self._token,
             "/register": self._register,
+            "/revoke": self._revoke,
         }.get(path)
         return response(b"{}", "404 Not Found") if handler is None else await handler(received)
 
@@ -174,12 +184,20 @@ class Authority:
         kept = urlencode({name: value for name, value in back.items() if value is not None})
         return response(b"", "302 Found", Location=f"{query['redirect_uri']}?{kept}")
 
+    async def _revoke(self, received: Received) -> bytes:
+        form = _form(received)
+        self.revocations.append(form)
+        if self.before_revocation is not None:
+            await self.before_revocation()
+        if self.revocation is not None:
+            status, body = self.revocation
+            return _json(body, f"{status} No")
+        self.tokens.pop(form["token"], None)
+        self.refresh_tokens.discard(form["token"])
+        return response(b"")
+
     async def _token(self, received: Received) -> bytes:
-        form = {name: values[0] for name, values in parse_qs(received.body.decode()).items()}
-        basic = received.headers.get("authorization", "")
-        if basic.startswith("Basic "):
-            pair = base64.b64decode(basic.removeprefix("Basic ")).decode()
-            form["basic"] = ":".join(unquote_plus(part) for part in pair.split(":"))
+        form = _form(received)
         self.forms.append(form)
         if self.before_token is not None:
             await self.before_token()
@@ -231,6 +249,15 @@ def _nonce(received: Received) -> str | None:
     payload = received.headers.get("dpop", "..").split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "==") or b"{}")
     return claims.get("nonce")
+
+
+def _form(received: Received) -> dict[str, str]:
+    form = {name: values[0] for name, values in parse_qs(received.body.decode()).items()}
+    basic = received.headers.get("authorization", "")
+    if basic.startswith("Basic "):
+        pair = base64.b64decode(basic.removeprefix("Basic ")).decode()
+        form["basic"] = ":".join(unquote_plus(part) for part in pair.split(":"))
+    return form
 
 
 def _json(value: Any, status: str = "200 OK") -> bytes:

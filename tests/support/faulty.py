@@ -73,8 +73,9 @@ NETWORKED = ("json", "events", "legacy", "sse", "websocket", "registry")
 EVERYWHERE = (*WIRES, "registry", "memory")
 #: Longer than anything here takes on a loaded machine: a test that gets there has hung.
 HUNG_S = 60.0
-#: Of the scheduler, for whoever tidies up: a server may have to be told that a call is over.
-TURNS_MAX = 5_000
+#: Of the scheduler, for whoever tidies up: a server may have to be told that a call is over, and
+#: be busy with thousands of messages until then. Seconds, for what is never given back.
+TURNS_MAX = 100_000
 #: Nobody waits between attempts, and no breaker hides what a call would meet.
 AT_ONCE = RetryConfig(initial_delay_s=0.001, max_delay_s=0.002)
 NEVER = BreakerOptions(failures=10_000)
@@ -83,6 +84,7 @@ _TOOLS = {
     "resultType": "complete",
     "tools": [{"name": "echo", "inputSchema": {"type": "object"}}],
     "ttlMs": 60_000,
+    "cacheScope": "private",
 }
 
 
@@ -140,6 +142,8 @@ class _Desk:
     """Does what a message asks, on whatever line it came."""
 
     known: Faulty = field(init=False)
+    #: Told the arguments of each call that arrives.
+    on_call: Callable[[Mapping[str, Any]], None] | None = None
     held: Any = None
     listing: int = 0
 
@@ -152,6 +156,8 @@ class _Desk:
             return
         self.known.calls += 1
         arguments = message["params"]["arguments"]
+        if self.on_call is not None:
+            self.on_call(arguments)
         token = message["params"].get("_meta", {}).get("progressToken")
         names = {b"@ID": message["id"], b"@TOKEN": token, b"@HELD": self.held}
         for text, times in arguments.get("say", ()):
@@ -227,6 +233,8 @@ def _http(desk: _Desk, *, events: bool) -> Callable[[Peer, Received], Awaitable[
 
 def _socket(desk: _Desk) -> Callable[[Socket, Any], Awaitable[None]]:
     async def handle(socket: Socket, message: Any) -> None:
+        socket.messages.clear()  # as on a stream, below
+
         async def say(data: bytes) -> None:
             await socket.peer.send(frame(TEXT, data))
 
@@ -249,6 +257,9 @@ def _socket(desk: _Desk) -> Callable[[Socket, Any], Awaitable[None]]:
 
 def _stream(desk: _Desk) -> Callable[[Talk, Any], Awaitable[None]]:
     async def handle(talk: Talk, message: Any) -> None:
+        # Nobody reads them here, and a server of a long run cannot keep them all.
+        talk.messages.clear()
+        talk.posts.clear()
         if "method" not in message:
             return
 
@@ -263,8 +274,9 @@ def _stream(desk: _Desk) -> Callable[[Talk, Any], Awaitable[None]]:
             await talk.stream.reset()
 
         async def cut() -> None:
-            await talk.stream.send(b"40\r\ndata: {")
-            await talk.stream.stream.aclose()
+            async with talk.writing:
+                await talk.stream.send(b"40\r\ndata: {")
+                await talk.stream.stream.aclose()
 
         await desk.take(message, _Line(say, answer, die, cut, _nothing))
 
@@ -358,11 +370,17 @@ def _script(kind: str, desk: _Desk) -> Script:
 
 @asynccontextmanager
 async def faulty(
-    kind: str, *, shows: ssl.SSLContext | None = None, port: int = 0, **options: Any
+    kind: str,
+    *,
+    shows: ssl.SSLContext | None = None,
+    port: int = 0,
+    on_call: Callable[[Mapping[str, Any]], None] | None = None,
+    **options: Any,
 ) -> AsyncIterator[Faulty]:
     """That server on the transport *kind*; *options* are those of the server's description.
 
     :param shows: the certificate that it proves itself with.
+    :param on_call: told the arguments of each call that arrives; a process cannot.
     """
     if kind == "stdio":
         with tempfile.TemporaryDirectory(prefix="sark-faulty-") as folder:
@@ -372,7 +390,7 @@ async def faulty(
             command = (sys.executable, "-S", "-I", str(script), str(log))
             yield Faulty(kind, Stdio(command, **options), log)
         return
-    desk = _Desk()
+    desk = _Desk(on_call)
     if kind == "memory":
         desk.known = Faulty(kind, Memory(_embedded(desk), **options))
         yield desk.known

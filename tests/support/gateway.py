@@ -21,6 +21,7 @@ from sark_trio.transports.memory import Incoming
 
 __all__ = [
     "Answer",
+    "Legacy",
     "Served",
     "Stuck",
     "ask",
@@ -113,6 +114,33 @@ def envelope(method: str, params: Mapping[str, Any]) -> tuple[dict[str, str], di
     return headers, body
 
 
+class Legacy:
+    """A client of the session era, in requests of its own making."""
+
+    def __init__(self, served: Served, **headers: str) -> None:
+        self.served = served
+        self.headers = headers
+        self.ids = iter(range(1, 1000))
+
+    async def post(self, body: Any, **headers: str) -> Answer:
+        return await self.served.ask("POST", "/mcp", body, **{**self.headers, **headers})
+
+    async def initialize(self, version: str = "2025-11-25") -> Answer:
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {}}
+        body = {"jsonrpc": "2.0", "id": next(self.ids), "method": "initialize", "params": params}
+        found = await self.post(body)
+        if found.status == 200 and "result" in found.json:
+            self.headers["Mcp_Session_Id"] = found.headers["mcp-session-id"]
+        return found
+
+    async def call(self, method: str, params: Any = None, **headers: str) -> Answer:
+        body = {"jsonrpc": "2.0", "id": next(self.ids), "method": method, "params": params or {}}
+        return await self.post(body, **headers)
+
+    async def notify(self, method: str, params: Any = None) -> Answer:
+        return await self.post({"jsonrpc": "2.0", "method": method, "params": params or {}})
+
+
 @asynccontextmanager
 async def serving(
     client: GatewayClient, *, grace_s: float = 5.0, **options: Any
@@ -159,13 +187,13 @@ async def ask(url: str, method: str, path: str, body: Any = None, **headers: str
     data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
     async with connected(url) as stream:
         await stream.send(head(url, method, path, data, headers))
-        return await read(stream)
+        return await read(stream, method)
 
 
-async def read(stream: anyio.abc.SocketStream) -> Answer:
-    """One whole response."""
+async def read(stream: anyio.abc.SocketStream, method: str = "GET") -> Answer:
+    """One whole response to a request of *method*."""
     parser, answer = h11.Connection(h11.CLIENT), Answer()
-    parser.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+    parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
     parser.send(h11.EndOfMessage())
     while True:
         event = parser.next_event()

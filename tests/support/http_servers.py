@@ -47,6 +47,8 @@ DISCOVERY = {
     "supportedVersions": ["2026-07-28"],
     "capabilities": {"tools": {}},
     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "scripted", "version": "1"}},
+    "ttlMs": 0,
+    "cacheScope": "private",
 }
 
 
@@ -114,6 +116,8 @@ class Peer:
     async def reset(self) -> None:
         """Close with RST instead of FIN."""
         raw = self.stream.extra(anyio.abc.SocketAttribute.raw_socket)
+        if raw.fileno() < 0:
+            return  # closed already
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await anyio.aclose_forcefully(self.stream)
 
@@ -296,9 +300,10 @@ def legacy(
             if received.rpc == "server/discover":
                 await peer.send(error(received, -32601, "400 Bad Request"))
             elif received.rpc == "initialize":
-                named = session()
-                more = {} if named is None else {"Mcp_Session_Id": named}
-                about = {"protocolVersion": version, "capabilities": {}, "serverInfo": {}}
+                session_id = session()
+                more = {} if session_id is None else {"Mcp_Session_Id": session_id}
+                named = {"name": "scripted", "version": "1"}
+                about = {"protocolVersion": version, "capabilities": {}, "serverInfo": named}
                 await peer.send(result(received, about, **more))
             elif received.id is None or received.method == "DELETE":
                 await peer.send(response(status="202 Accepted", content_type=""))

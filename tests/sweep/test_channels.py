@@ -14,12 +14,13 @@ import pytest
 
 from sark_trio.errors import ClientClosed
 from sark_trio.mcp.changes import LISTEN
-from sark_trio.testing import Victim, sweep
+from sark_trio.testing import Victim
 from sark_trio.transports.base import Outgoing, Transport
 from sark_trio.transports.http import HttpTransport
 from sark_trio.transports.sse import SseTransport
 from sark_trio.transports.websocket import WebSocketTransport
 from tests.support import event_servers, http_servers, sse_servers, websocket_servers
+from tests.support.sweeping import sweep
 from tests.sweep.test_transports import Backend, running
 
 pytestmark = pytest.mark.row(54)

@@ -6,7 +6,6 @@ has one outcome for each intent, and no task, descriptor, thread, permit or inte
 
 from __future__ import annotations
 
-import os
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,9 +16,10 @@ from trio.testing import MockClock
 from sark_trio import AllowAll, AuditLog, GatewayClient
 from sark_trio.client.servers import Memory
 from sark_trio.errors import ConnectError, GatewayError, ServerDisconnected
-from sark_trio.testing import Victim, held, sweep
+from sark_trio.testing import Victim, held
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import ALICE, answer, check_log, desk, open_client
+from tests.support.sweeping import sweep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 Backend = Literal["trio", "asyncio"]
 BACKENDS: list[Backend] = ["trio", "asyncio"]
-#: Orders of ready tasks. CI takes two; a deep run names more.
-SEEDS = range(int(os.environ.get("SARK_SWEEP_SEEDS", "2")))
 
 pytestmark = pytest.mark.row(54)
 
@@ -76,7 +74,7 @@ def test_opening_and_closing(backend: Backend) -> None:
         await client.close()
         check_log(disk)
 
-    found = sweep(scenario, backend=backend, seeds=SEEDS)
+    found = sweep(scenario, backend=backend, seeds=2)
     assert found.cancelled > 20
 
 
@@ -86,7 +84,7 @@ def test_a_call(backend: Backend) -> None:
             with victim:
                 await client.invoke_tool("desk", "echo", {"x": 1}, on_progress=lambda _: None)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 10
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 10
 
 
 def test_a_call_beside_others(backend: Backend) -> None:
@@ -97,7 +95,7 @@ def test_a_call_beside_others(backend: Backend) -> None:
             with victim:
                 await client.invoke_tool("desk", "echo", {"x": 1})
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 10
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 10
 
 
 def test_listing(backend: Backend) -> None:
@@ -106,7 +104,7 @@ def test_listing(backend: Backend) -> None:
             with victim:
                 await client.list_tools()
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 def test_listing_that_another_caller_waits_for_too(backend: Backend) -> None:
@@ -124,7 +122,7 @@ def test_listing_that_another_caller_waits_for_too(backend: Backend) -> None:
                 await anyio.lowlevel.checkpoint()
             assert len(found[0].tools) == 1
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 def test_connecting_and_disconnecting(backend: Backend) -> None:
@@ -135,7 +133,7 @@ def test_connecting_and_disconnecting(backend: Backend) -> None:
                 await client.disconnect("desk")
             await client.connect("desk")
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 def test_adding_and_removing_a_server(backend: Backend) -> None:
@@ -146,7 +144,7 @@ def test_adding_and_removing_a_server(backend: Backend) -> None:
                 await client.invoke_tool("other", "echo")
                 await client.remove_server("other")
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 10
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 10
 
 
 def test_explaining(backend: Backend) -> None:
@@ -156,7 +154,7 @@ def test_explaining(backend: Backend) -> None:
                 await client.explain("desk", "echo", {"x": 1})
                 await anyio.lowlevel.checkpoint()
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 0
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 0
 
 
 def test_closing_while_calls_run(backend: Backend) -> None:
@@ -178,7 +176,7 @@ def test_closing_while_calls_run(backend: Backend) -> None:
             await client.close()
         check_log(disk)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
 
 
 def test_a_call_that_is_retried() -> None:
@@ -190,4 +188,4 @@ def test_a_call_that_is_retried() -> None:
             with victim:
                 await client.invoke_tool("desk", "echo", {"x": 1}, replay_safe=True)
 
-    assert sweep(scenario, seeds=SEEDS, clock=lambda: MockClock(autojump_threshold=0)).cancelled > 9
+    assert sweep(scenario, seeds=2, clock=lambda: MockClock(autojump_threshold=0)).cancelled > 9

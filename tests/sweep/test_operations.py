@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import anyio
 import pytest
 
-from sark_trio import AllowAll, AuditLog, Change, GatewayClient
+from sark_trio import AdaptiveConcurrency, AllowAll, AuditLog, Change, GatewayClient
 from sark_trio.client.servers import Memory
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.net.connection import Request
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.net.url import Origin
-from sark_trio.testing import Victim, held, sweep
+from sark_trio.testing import Victim, held
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import ALICE, answer, check_log, desk, open_client
 from tests.support.event_servers import MemoryNetwork
 from tests.support.http_servers import Peer, response
+from tests.support.sweeping import sweep
 
 Backend = Literal["trio", "asyncio"]
-SEEDS = range(int(os.environ.get("SARK_SWEEP_SEEDS", "2")))
 
 pytestmark = pytest.mark.row(54)
 
@@ -56,7 +55,7 @@ def test_reading_a_resource(backend: Backend) -> None:
             assert held(client) == {}
         check_log(disk)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
 
 
 def test_subscribing_until_the_first_change(backend: Backend) -> None:
@@ -70,7 +69,7 @@ def test_subscribing_until_the_first_change(backend: Backend) -> None:
                 assert await anext(changes) == Change("resource", "file:///a")
         check_log(disk)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
 
 
 def test_calling_while_the_policy_is_replaced(backend: Backend) -> None:
@@ -90,7 +89,7 @@ def test_calling_while_the_policy_is_replaced(backend: Backend) -> None:
             assert held(client) == {}
         check_log(disk)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 5
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
 
 
 def test_calling_while_the_log_goes_on_in_a_new_file(backend: Backend) -> None:
@@ -108,7 +107,7 @@ def test_calling_while_the_log_goes_on_in_a_new_file(backend: Backend) -> None:
         assert len(disk.contents) > 1
         check_log(disk)
 
-    assert sweep(scenario, backend=backend, seeds=SEEDS).cancelled > 10
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 10
 
 
 @pytest.mark.law("P5")
@@ -154,4 +153,23 @@ def test_p05_one_of_four_that_share_a_pool(backend: Backend, connections: int) -
             pool.shutdown()
             world.cancel_scope.cancel()
 
-    assert sweep(scenario, backend=backend, seeds=range(4)).cancelled > 10
+    assert sweep(scenario, backend=backend, seeds=4).cancelled > 10
+
+
+def test_a_call_that_waits_for_a_place(backend: Backend) -> None:
+    """One place and four who want it: whoever is cancelled, wherever, hands it on."""
+    one = AdaptiveConcurrency(limit_min=1, limit_max=1, wait_s=60)
+
+    async def scenario(victim: Victim) -> None:
+        disk = MemoryDisk()
+        async with open_client(desk(), disk, server_concurrency=one) as client:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(2):
+                    tasks.start_soon(client.invoke_tool, "desk", "echo")
+                with victim:
+                    await client.invoke_tool("desk", "echo")
+                tasks.start_soon(client.invoke_tool, "desk", "echo")
+            assert held(client) == {}
+        check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 10

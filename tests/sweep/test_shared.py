@@ -18,12 +18,13 @@ from sark_trio.client.authorizing.authorizer import Authorizer
 from sark_trio.client.cached import Cache
 from sark_trio.client.servers import Memory
 from sark_trio.client.upstream import Upstream
-from sark_trio.testing import Victim, held, sweep
+from sark_trio.testing import Victim, held
 from sark_trio.transports.base import Outgoing
 from sark_trio.transports.http import HttpTransport
 from sark_trio.transports.memory import Incoming
 from tests.support.authority import Authority, authority, user
 from tests.support.client import ALICE, answer, desk, open_client, tool
+from tests.support.sweeping import sweep
 from tests.sweep.test_transports import Backend, running
 
 pytestmark = pytest.mark.row(54)
@@ -130,7 +131,7 @@ def test_a_fetch_that_others_wait_for_too(backend: Backend) -> None:
             await read()
             assert len(fetches) == 1
 
-    assert sweep(scenario, backend=backend, seeds=range(2)).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 def test_a_fetch_that_nobody_else_waits_for(backend: Backend) -> None:
@@ -143,7 +144,7 @@ def test_a_fetch_that_nobody_else_waits_for(backend: Backend) -> None:
             await read()
             assert len(fetches) == 1
 
-    assert sweep(scenario, backend=backend, seeds=range(2)).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 async def changing(incoming: Incoming) -> Mapping[str, Any]:
@@ -170,7 +171,7 @@ def test_a_subscription(backend: Backend) -> None:
             await client.invoke_tool("desk", "echo")
             assert held(client) == {}
 
-    assert sweep(scenario, backend=backend, seeds=range(2)).cancelled > 3
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 3
 
 
 def test_a_subscription_ends_with_its_client(backend: Backend) -> None:

@@ -15,10 +15,11 @@ import pytest
 import trustme
 
 from sark_trio import TLSOptions
-from sark_trio.testing import Victim, sweep
+from sark_trio.testing import Victim
 from sark_trio.transports.base import Outgoing, Transport
 from sark_trio.transports.http import HttpTransport
 from tests.support import http_servers, stdio
+from tests.support.sweeping import sweep
 
 Backend = Literal["trio", "asyncio"]
 

@@ -58,7 +58,7 @@ PURE = frozenset(
 BASE_DEPENDENCIES = frozenset({"anyio", "attrs", "h11", "httpcore", "msgspec"})
 #: Where an optional extra may be imported, and only inside a function.
 EXTRAS: Mapping[str, frozenset[str]] = {
-    "regorus": frozenset({"governance/rego.py"}),
+    "regorus": frozenset({"governance/rego.py", "client/rego_child.py"}),
     "joserfc": frozenset({"governance/jwt.py", "client/authorizing/keys.py"}),
     "keyring": frozenset({"stores/tokens_keyring.py"}),
     "hypercorn": frozenset({"gateway/serve.py"}),
@@ -72,6 +72,7 @@ EXTRAS: Mapping[str, frozenset[str]] = {
 #: (file, module): why this one import breaks the rule for its room.
 EXCEPTIONS: Mapping[tuple[str, str], str] = {
     ("client/lifetime.py", "asyncio"): "leaving from another task is something only asyncio has",
+    ("telemetry/aside.py", "threading"): "a hook that may block is told in a thread",
     ("telemetry/logs.py", "logging"): "it is the adapter to the standard library's logging",
     ("testing/steps.py", "trio"): "steps of its scheduler are told to trio's instruments",
     ("testing/steps.py", "asyncio"): "steps of its scheduler are callbacks of its loop",
@@ -84,6 +85,8 @@ _MEDIATOR = "client/upstream.py"
 _MAKER = "client/wires.py"
 #: Transports that only listen: no call can travel on them, so there is nothing to mediate.
 _LISTENERS: Mapping[str, str] = {"events": "client/chapters/events.py"}
+#: No wire, but what a transport is made of: children that are certain to end.
+_CHILDREN = {("client/isolated.py", "process"), ("client/programs.py", "process")}
 
 
 def room(path: str) -> str:
@@ -153,7 +156,7 @@ def _wire_problem(path: str, module: str) -> str | None:
         if wire in _WIRES and wire != family:
             return f"a transport must not import another one ({module})"
         return None
-    if _LISTENERS.get(module) == path:
+    if _LISTENERS.get(module) == path or (path, module) in _CHILDREN:
         return None
     if module != "base" and mine != "testing" and path not in {_MEDIATOR, _MAKER}:
         return f"only {_MEDIATOR} and testing may import a transport"

@@ -103,7 +103,7 @@ PLANTED = [
     ("transports/_websocket_trio.py", "import trio_websocket", "only inside a function"),
     ("transports/_websocket_asyncio.py", "import asyncio", "black rooms speak anyio"),
     ("transports/websocket.py", "def f():\n    import wsproto", "only in transports/_websocket_"),
-    ("client/call.py", "def f():\n    import regorus", "only in governance/rego.py"),
+    ("client/call.py", "def f():\n    import regorus", "only in client/rego_child.py"),
     ("net/pool.py", "import importlib\nimportlib.import_module('trio')", "hides an import"),
     ("net/pool.py", "t = __import__('trio')", "hides an import"),
     # private names, import-time reads, new rooms

@@ -19,7 +19,13 @@ LONG_FILES = {
 }
 LONG_FUNCTIONS: dict[str, int] = {}
 #: They wait for a foreign thing that has no clock of ours, or are foreign things themselves.
-REAL_TIME = ("tests/peers/servers/", "tests/support/stdio_servers/")
+REAL_TIME = (
+    "tests/peers/servers/",
+    "tests/support/stdio_servers/",
+    # A load is a number of calls in real time, and so is how long a stranger's client takes.
+    *(f"tests/soak/{name}.py" for name in ("desks", "load", "run")),
+    "tests/probes/child.py",
+)
 #: All time in here is virtual.
 VIRTUAL_TIME = ("tests/simulation/", "tests/sweep/")
 
@@ -62,7 +68,10 @@ def test_every_test_file_lives_in_a_known_room() -> None:
         "fuzz",
         "interop",
         "laws",
+        "mutation",
+        "probes",
         "simulation",
+        "soak",
         "sweep",
         "tidy",
         "unit",

@@ -71,6 +71,12 @@ def test_what_is_added_to_a_twin_is_not_the_others() -> None:
     assert (error.__notes__, twin.__notes__) == (["first"], ["first", "second"])
 
 
+def test_a_copy_without_notes_has_none() -> None:
+    twin = GatewayError("no", delivery="answered", attempts=2).twin()
+    assert not hasattr(twin, "__notes__")
+    assert (twin.delivery, twin.attempts, twin.__cause__) == ("answered", 2, None)
+
+
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
 def test_a_timeout_is_also_pythons_timeout(kind: type[GatewayError]) -> None:
     assert issubclass(kind, TimeoutError) is kind.__name__.endswith(("Timeout",))

@@ -23,7 +23,8 @@ from sark_trio.cli.demo.machinery import (
     make_client,
 )
 from sark_trio.cli.output import Output, visible
-from sark_trio.cli.parsing import Commands
+from sark_trio.cli.parsing import Commands, add_command
+from sark_trio.cli.running import run
 from sark_trio.errors import (
     CallTimeout,
     CircuitOpen,
@@ -44,7 +45,7 @@ _SECRET = "correct-horse-battery-staple"  # noqa: S105 - it opens nothing
 
 def add_parser(commands: Commands) -> None:
     """``sark demo``."""
-    demo = commands.add_parser("demo", help="see it work, offline, in half a minute")
+    demo = add_command(commands, "demo", "see it work, offline, in half a minute", "sark demo")
     demo.add_argument("--backend", choices=("trio", "asyncio"), default="trio")
     demo.set_defaults(command=_demo, json=None)
 
@@ -52,7 +53,7 @@ def add_parser(commands: Commands) -> None:
 def _demo(options: argparse.Namespace, output: Output) -> int:
     output.line(f"sark demo on {options.backend}: two real servers, one policy, one audit log\n")
     try:
-        anyio.run(_tell, backend=options.backend)
+        run(_tell, backend=options.backend)
     except Failed as exc:
         print(f"    FAILED  {exc}", file=sys.stderr)
         return 1

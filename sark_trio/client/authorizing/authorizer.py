@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from math import inf
 from typing import Final, final
 
@@ -34,6 +35,7 @@ from sark_trio.client.authorizing.keeping import Keeper
 from sark_trio.client.authorizing.keys import SigningKey
 from sark_trio.client.authorizing.network import Network
 from sark_trio.client.authorizing.options import Auth, OAuth, OAuthClient
+from sark_trio.client.authorizing.revoking import SignedOut, revoke_all
 from sark_trio.client.reach import check_of
 from sark_trio.client.servers import Http
 from sark_trio.errors import AuthenticationRequired, ConfigError
@@ -178,10 +180,14 @@ class Authorizer:
         await self._flights.join(lambda: self._renew(challenge, more=True))
         return self._keeper.record.grant
 
-    async def sign_out(self) -> None:
-        """Forget all that is kept about this server."""
+    async def sign_out(self) -> SignedOut:
+        """Forget all that is kept about this server, and have its tokens revoked."""
+        with suppress(ConfigError):  # what cannot be read can be forgotten
+            await self._keeper.load()
+        record = self._keeper.record
         await self._keeper.clear()
         self._generation += 1
+        return await revoke_all(record, self._network, self._grants)
 
     def __repr__(self) -> str:
         tokens = "no tokens" if self._tokens is None else "tokens"
@@ -199,11 +205,15 @@ class Authorizer:
             return
 
     async def _refresh(self) -> None:
-        if await self._keeper.renewed_elsewhere(time.time()):
-            self._generation += 1
-            return
-        grant = self._keeper.record.grant
-        await self._refreshed(grant, grant.token_endpoint)
+        async with self._keeper.turn():
+            if not await self._renewed_elsewhere():
+                grant = self._keeper.record.grant
+                await self._refreshed(grant, grant.token_endpoint)
+
+    async def _renewed_elsewhere(self) -> bool:
+        found = await self._keeper.renewed_elsewhere(time.time())
+        self._generation += found
+        return found
 
     async def _refreshed(self, grant: Grant, token_endpoint: str) -> bool:
         """Whether *grant* could be refreshed. If it is refused, its tokens are no more."""
@@ -225,8 +235,7 @@ class Authorizer:
 
     async def _renew(self, challenge: Challenge, *, more: bool) -> None:
         """Find out who guards the server now, and get tokens there."""
-        if not more and await self._keeper.renewed_elsewhere(time.time()):
-            self._generation += 1
+        if not more and await self._renewed_elsewhere():
             return
         record = self._keeper.record
         found = await discover(
@@ -245,11 +254,15 @@ class Authorizer:
         presented = record.issuer == issuer
         # A token that was refreshed and never accepted: refreshing once more is no use.
         in_vain = self._refreshed_as == self._generation > self._accepted
-        may_refresh = presented and not more and not in_vain
-        if may_refresh and await self._refreshed(grant, found.server.token_endpoint):
-            self._refreshed_as = self._generation
-            return
-        grant = self._keeper.record.at(issuer)
+        if presented and not more and not in_vain:
+            async with self._keeper.turn():
+                if await self._renewed_elsewhere():
+                    return
+                grant = self._keeper.record.at(issuer)
+                if await self._refreshed(grant, found.server.token_endpoint):
+                    self._refreshed_as = self._generation
+                    return
+            grant = self._keeper.record.at(issuer)
         scopes = self._scopes(found, challenge, grant.tokens if presented else None, more=more)
         await self._obtain(found, scopes, grant)
 
@@ -311,6 +324,9 @@ def authorizer_of(server: Http) -> Authorizer | None:
     """
     if server.auth is None:
         return None
+    if not isinstance(server.auth, Auth):
+        # Not shown: it may be a token in the wrong place.
+        raise ConfigError(f"expected OAuth(...), got {type(server.auth).__name__}", source="auth")
     return Authorizer(
         server.url,
         server.auth,

@@ -24,7 +24,7 @@ from sark_trio.auth.urls import (
 from sark_trio.client.authorizing.network import Answer, Network
 from sark_trio.mcp.versions import MODERN
 
-__all__ = ["Found", "discover"]
+__all__ = ["Found", "discover", "metadata_of"]
 
 _HEADERS: Final = (("accept", "application/json"), ("mcp-protocol-version", MODERN))
 
@@ -60,7 +60,7 @@ async def discover(
     if resource is None:
         return await _undeclared(network, url, issuer)
     chosen = _choose(resource.authorization_servers, issuer, present)
-    server = await _server(network, chosen)
+    server = await metadata_of(network, chosen)
     if server is None:
         raise failed("the authorization server publishes no metadata (RFC 8414)")
     return Found(
@@ -89,7 +89,11 @@ async def _resource(network: Network, url: str, hint: str | None) -> ResourceMet
     return None if body is None else resource_metadata(body, url)
 
 
-async def _server(network: Network, issuer: str) -> ServerMetadata | None:
+async def metadata_of(network: Network, issuer: str) -> ServerMetadata | None:
+    """What *issuer* publishes of itself (RFC 8414), if it does.
+
+    :raises AuthenticationRequired: it cannot be had, or is none.
+    """
     body = await _first(network, server_metadata_urls(issuer))
     return None if body is None else server_metadata(body, issuer)
 
@@ -98,7 +102,7 @@ async def _undeclared(network: Network, url: str, issuer: str | None) -> Found:
     """A server of 2025-03-26 is, or stands in front of, its own authorization server."""
     place = place_of(url)
     named = issuer or ("" if place is None else place.origin)
-    server = await _server(network, named)
+    server = await metadata_of(network, named)
     if server is None:
         if issuer is not None:
             raise failed("neither the server nor the configured issuer publishes metadata")

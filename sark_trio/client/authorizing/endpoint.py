@@ -11,7 +11,7 @@ from attrs import field, frozen
 from sark_trio.auth.forms import FORM_HEADERS, encode_form, proven, secrets_in
 from sark_trio.auth.proofs import assertion_claims
 from sark_trio.auth.registration import ClientIdentity
-from sark_trio.auth.token import NonceNeeded, TokenSet, id_jag_in, token_in
+from sark_trio.auth.token import NonceNeeded, TokenSet, check_revoked, id_jag_in, token_in
 from sark_trio.client.authorizing.keys import Proofs, SigningKey
 from sark_trio.client.authorizing.network import Network
 
@@ -56,6 +56,11 @@ class TokenEndpoint:
         """The ID-JAG that *form* gets. The same errors as :meth:`tokens`."""
         status, body, hidden = await self._post(url, form, client, None)
         return id_jag_in(status, body, secrets=hidden)
+
+    async def revoke(self, url: str, form: Form, client: ClientIdentity) -> None:
+        """Have the token in *form* revoked. The same errors as :meth:`tokens`."""
+        status, body, hidden = await self._post(url, form, client, None)
+        check_revoked(status, body, secrets=hidden)
 
     async def _tokens(
         self,

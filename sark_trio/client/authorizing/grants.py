@@ -14,6 +14,7 @@ from sark_trio.auth.forms import (
     code_grant,
     jwt_bearer,
     refresh_grant,
+    revocation,
     token_exchange,
 )
 from sark_trio.auth.metadata import ServerMetadata
@@ -99,6 +100,17 @@ class Grants:
         return await self.endpoint.tokens(
             token_endpoint, form, whole, requested=tokens.requested, proofs=proofs, before=tokens
         )
+
+    async def revoke(self, url: str, client: ClientIdentity, tokens: TokenSet) -> None:
+        """Have *tokens* revoked at *url*; the same errors as :meth:`obtain`.
+
+        The refresh token first: most servers then revoke the access tokens, too (RFC 7009, 2.1).
+        """
+        whole = self._with_secret(client)
+        if tokens.refresh_token is not None:
+            form = revocation(tokens.refresh_token, "refresh_token")
+            await self.endpoint.revoke(url, form, whole)
+        await self.endpoint.revoke(url, revocation(tokens.access_token, "access_token"), whole)
 
     def configured(self, server: ServerMetadata) -> ClientIdentity | None:
         """Who the options say that we are at *server*."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Final, final
 
 import anyio
@@ -11,6 +12,7 @@ from sark_trio.auth.failures import failed
 from sark_trio.auth.record import Grant, Record, parse_record, record_text
 from sark_trio.client.authorizing.keys import Proofs, SigningKey
 from sark_trio.client.authorizing.options import Auth, OAuth, OAuthClient
+from sark_trio.stores.tokens import SharedTokenStore
 
 __all__ = ["Keeper"]
 
@@ -45,6 +47,11 @@ class Keeper:
                 text = await self._options.store.load(self.name)
                 self._take(Record() if text is None else parse_record(text))
                 self._loaded = True
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """For renewing the tokens while no other process does, where the store is shared."""
+        store = self._options.store
+        return store.turn(self.name) if isinstance(store, SharedTokenStore) else nullcontext()
 
     async def renewed_elsewhere(self, now_wall: float) -> bool:
         """Whether another process has got good tokens meanwhile; then they are ours.

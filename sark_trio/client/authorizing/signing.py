@@ -9,10 +9,11 @@ import anyio
 from attrs import frozen
 
 from sark_trio.client.authorizing.authorizer import Authorizer, authorizer_of
+from sark_trio.client.authorizing.revoking import SignedOut
 from sark_trio.client.servers import Http
 from sark_trio.errors import ConfigError
 
-__all__ = ["SignedIn", "sign_in", "sign_out"]
+__all__ = ["SignedIn", "SignedOut", "sign_in", "sign_out"]
 
 _Result = TypeVar("_Result")
 
@@ -51,12 +52,15 @@ async def sign_in(server: Http) -> SignedIn:
     return await _with(server, get)
 
 
-async def sign_out(server: Http) -> None:
+async def sign_out(server: Http) -> SignedOut:
     """Forget what the store holds about *server*: tokens, registrations, keys.
 
-    :raises ConfigError: the server has no ``auth``.
+    Where the authorization server can revoke tokens (RFC 7009), it is asked to, for 10 s at
+    most; they are forgotten here in any case.
+
+    :raises ConfigError: the server has no ``auth``, or the store is not to be had.
     """
-    await _with(server, lambda authorizer: authorizer.sign_out())
+    return await _with(server, lambda authorizer: authorizer.sign_out())
 
 
 async def _with(server: Http, work: Callable[[Authorizer], Awaitable[_Result]]) -> _Result:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -34,8 +34,10 @@ class _Plain:
 class Forwarding(OfferChapter):
     """Requests that come from elsewhere, made as they came, and answered as they are."""
 
-    #: Calls that wait for a client to come again.
-    _held: HeldCalls
+    @cached_property
+    def _held(self) -> HeldCalls:
+        """Calls that wait for a client to come again."""
+        return HeldCalls()
 
     @property
     def configured(self) -> tuple[str, ...]:
@@ -48,8 +50,7 @@ class Forwarding(OfferChapter):
         :raises UnknownTool: the server has no such tool.
         :raises GatewayError: the server could not be asked.
         """
-        self._engine.open_tasks()
-        upstream = await self._engine.find(server_name)
+        upstream, _ = await self._reach(server_name, None)
         return (await upstream.catalogue.tool(tool_name)).param_headers
 
     async def agreed(self, server_name: str) -> Agreed:
@@ -57,9 +58,8 @@ class Forwarding(OfferChapter):
 
         :raises GatewayError: it cannot be connected to.
         """
-        self._engine.open_tasks()
-        upstream = await self._engine.find(server_name)
-        return upstream.agreed or await upstream.connect()
+        upstream, timeout_s = await self._reach(server_name, None)
+        return (await self._agree(upstream, timeout_s))[0]
 
     async def forward(
         self,
@@ -95,12 +95,13 @@ class Forwarding(OfferChapter):
             "log_level": relay.log_level,
         }
         asked = make(params, common)
-        self._engine.open_tasks()
-        upstream = await self._engine.find(server_name)
-        call = partial(self._forward, upstream, asked)
-        if method not in ASKING_METHODS or not (relay.takes_questions and relay.can_be_asked):
-            return await call(relay)
-        if (upstream.agreed or await upstream.connect()).modern:
+        upstream, timeout_s = await self._reach(server_name, timeout_s)
+        may_ask = method in ASKING_METHODS and relay.takes_questions and relay.can_be_asked
+        agreed = None
+        if may_ask:
+            agreed, timeout_s = await self._agree(upstream, timeout_s)
+        call = partial(self._forward, upstream, evolve(asked, timeout_s=timeout_s))
+        if agreed is None or agreed.modern:
             return await call(relay)
         about = (upstream.name, asked.principal, method, asked.what, _own(params))
         return await self._held.make(upstream, about, relay, call)

@@ -7,21 +7,25 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, cast, final
+from typing import Any, Final, TypeVar, final
 
 import anyio
 from attrs import define, field
 
 from sark_trio.client.asked import ToolCall
-from sark_trio.client.chapters.base import Chapter
-from sark_trio.client.raw import TOOL_CALL, RawMessage, check_method, send_raw
+from sark_trio.client.chapters.base import Chapter, check_timeout
+from sark_trio.client.plans import Asked
+from sark_trio.client.raw import TOOL_CALL, check_method, raw_notification, raw_request
 from sark_trio.client.servers import Sensitivity, Stdio, ToolRule
-from sark_trio.client.upstream import Upstream, UpstreamStatistics
-from sark_trio.errors import ClientClosed, InvalidArguments, UnknownServer, UsageError
+from sark_trio.client.snapshots import UpstreamStatistics
+from sark_trio.client.upstream import Upstream
+from sark_trio.errors import ClientClosed, InvalidArguments, UnknownServer
 from sark_trio.governance.principal import Principal
 from sark_trio.machines.limits import ResourceLimits
 
 __all__ = ["Local", "LocalServerClient"]
+
+T = TypeVar("T")
 
 #: Of a program's name, as much as leaves room for a number within a server's name.
 _STEM_CHARS_MAX: Final = 48
@@ -93,7 +97,7 @@ class Local(Chapter):
             server_id=name,
             upstream=upstream,
             principal=self._principal,
-            send=partial(self._send, upstream),
+            invoke=partial(self._invoke, upstream),
             end=self.disconnect_local_server,
         )
         self._local.handles[name] = handle
@@ -111,7 +115,8 @@ class Local(Chapter):
         if handle is None:
             raise UnknownServer(f"no local server {server_id!r} was started", server=server_id)
         handle.stopped = True
-        await self._engine.remove(server_id)
+        if server_id in self._engine.upstreams:  # else ``remove_server`` was faster
+            await self._engine.remove(server_id)
         self._note("local_server_disconnected", server_id, handle.upstream)
 
     def reset_server(self, name: str) -> None:
@@ -132,17 +137,9 @@ class Local(Chapter):
         command = audit.reference("\0".join(server.command))
         audit.event_nowait(what, {"server": name, "program": server.address, "command": command})
 
-    async def _send(self, upstream: Upstream, message: RawMessage) -> dict[str, Any]:
+    async def _invoke(self, upstream: Upstream, asked: Asked[T]) -> T:
         self._engine.open_tasks()
-        check_method(message.method, notification=message.notification)
-        if message.timeout_s is not None and not message.timeout_s >= 0:
-            raise UsageError(f"timeout_s={message.timeout_s!r} is no number of seconds")
-        if not isinstance(cast("object", message.params), Mapping):
-            raise InvalidArguments("parameters are an object (MCP), so give a mapping")
-        if message.method != TOOL_CALL:
-            return await send_raw(self._caller, upstream, message)
-        result = await self._caller.invoke(upstream, _tool_call(message))
-        return dict(result.raw)
+        return await self._caller.invoke(upstream, asked)
 
 
 @final
@@ -158,7 +155,7 @@ class LocalServerClient:
     #: Whether it was ended for good.
     stopped: bool = field(default=False, init=False)
     _principal: Principal = field(repr=False)
-    _send: Callable[[RawMessage], Awaitable[dict[str, Any]]] = field(repr=False)
+    _invoke: Callable[[Asked[Any]], Awaitable[Any]] = field(repr=False)
     _end: Callable[[str], Awaitable[None]] = field(repr=False)
 
     async def send_request(
@@ -182,7 +179,13 @@ class LocalServerClient:
         :raises InvalidArguments: a method or parameters that cannot be sent this way.
         :raises GatewayError: anything else; ``delivery`` says how far it got.
         """
-        return await self._send(self._message(method, params, principal, timeout_s=timeout_s))
+        self._check(method, params, notification=False)
+        check_timeout(timeout_s)
+        common = {"principal": principal or self._principal, "timeout_s": timeout_s}
+        if method == TOOL_CALL:
+            return dict((await self._invoke(_tool_call(params or {}, common))).raw)
+        result: dict[str, Any] = await self._invoke(raw_request(method, params or {}, **common))
+        return result
 
     async def send_notification(
         self,
@@ -196,7 +199,9 @@ class LocalServerClient:
         Returns when it is queued: nothing ever says that it arrived. The same errors as
         :meth:`send_request`.
         """
-        await self._send(self._message(method, params, principal, notification=True))
+        self._check(method, params, notification=True)
+        who = principal or self._principal
+        await self._invoke(raw_notification(method, params or {}, principal=who))
 
     @property
     def is_running(self) -> bool:
@@ -218,18 +223,12 @@ class LocalServerClient:
         if not self.stopped:
             await self._end(self.server_id)
 
-    def _message(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None,
-        principal: Principal | None,
-        **more: Any,
-    ) -> RawMessage:
+    def _check(self, method: str, params: object, *, notification: bool) -> None:
         if self.stopped:
             raise ClientClosed(f"{self.server_id}: it was stopped", server=self.server_id)
-        own = {} if params is None else params
-        who = principal or self._principal
-        return RawMessage(method=method, params=own, principal=who, **more)
+        check_method(method, notification=notification)
+        if params is not None and not isinstance(params, Mapping):
+            raise InvalidArguments("parameters are an object (MCP), so give a mapping")
 
 
 @final
@@ -251,20 +250,15 @@ class _Started:
                 return name
 
 
-def _tool_call(message: RawMessage) -> ToolCall:
-    """*message*, a ``tools/call``, as the one way on which tools are called.
+def _tool_call(params: Mapping[str, Any], common: Mapping[str, Any]) -> ToolCall:
+    """The parameters of a ``tools/call`` as the one way on which tools are called.
 
-    :raises InvalidArguments: it says more than a name and arguments, or not even these.
+    :raises InvalidArguments: they say more than a name and arguments, or not even these.
     """
-    others = sorted(map(str, message.params.keys() - {"name", "arguments"}))
+    others = sorted(map(str, params.keys() - {"name", "arguments"}))
     if others:
         raise InvalidArguments(f"tools/call: {', '.join(others)} cannot be given; use invoke_tool")
-    name, arguments = message.params.get("name"), message.params.get("arguments", {})
+    name, arguments = params.get("name"), params.get("arguments", {})
     if not isinstance(name, str) or not isinstance(arguments, Mapping):
         raise InvalidArguments("tools/call needs a name, a string, and arguments, an object")
-    return ToolCall(
-        tool=name,
-        arguments=arguments,
-        principal=message.principal,
-        timeout_s=message.timeout_s,
-    )
+    return ToolCall(tool=name, arguments=arguments, **common)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from sark_trio.client.chapters.base import Chapter
+from attrs import evolve
+
+from sark_trio.client.chapters.base import Chapter, check_timeout
 from sark_trio.client.handlers import Handlers
 from sark_trio.client.lists import Offers
 from sark_trio.client.plans import Asked
 from sark_trio.client.walk import Walk
-from sark_trio.errors import UsageError
 from sark_trio.governance.principal import Principal
 
 __all__ = ["OfferChapter"]
@@ -28,8 +29,7 @@ class OfferChapter(Chapter):
         context: Mapping[str, Any] | None,
         handlers: Handlers | None = None,
     ) -> dict[str, Any]:
-        if timeout_s is not None and not timeout_s >= 0:
-            raise UsageError(f"timeout_s={timeout_s!r} is no number of seconds")
+        check_timeout(timeout_s)
         return {
             "principal": principal or self._principal,
             "timeout_s": timeout_s,
@@ -38,8 +38,8 @@ class OfferChapter(Chapter):
         }
 
     async def _ask(self, server_name: str, asked: Asked[T]) -> T:
-        self._engine.open_tasks()
-        return await self._caller.invoke(await self._engine.find(server_name), asked)
+        upstream, timeout_s = await self._reach(server_name, asked.timeout_s)
+        return await self._caller.invoke(upstream, evolve(asked, timeout_s=timeout_s))
 
     def _walk(
         self,

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import anyio
-
 from sark_trio.client.chapters.base import Chapter
 from sark_trio.client.listing import Health
 from sark_trio.client.wiring import ready
@@ -15,6 +13,7 @@ from sark_trio.governance.blocks import Block
 from sark_trio.governance.pipeline import Policy, Verdict
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import AUDIT_READ, EVENTS_READ, Query
+from sark_trio.net.clock import lasting_time
 from sark_trio.net.exchange import Exchange
 from sark_trio.stores.audit import AuditFollower
 from sark_trio.stores.audit_ledger import Observer
@@ -146,7 +145,7 @@ class Operations(Chapter):
 
     async def _decide(self, who: Principal, action: str) -> Verdict:
         query = Query(principal=who, action=action)
-        return await self._caller.governor.decide(anyio.current_time(), query)
+        return await self._caller.governor.decide(lasting_time(), query)
 
 
 def _described(block: Block) -> dict[str, Any]:

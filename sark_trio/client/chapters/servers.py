@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import anyio
-
 from sark_trio.client.batches import ServerBatches
 from sark_trio.client.chapters.base import Chapter
 from sark_trio.client.listing import ServerInfo, server_info
@@ -16,6 +14,7 @@ from sark_trio.errors import UnknownServer
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import SERVER_INFO, Query
 from sark_trio.mcp.messages import Agreed
+from sark_trio.net.clock import lasting_time
 from sark_trio.net.pages import PAGE_SIZE
 
 __all__ = ["Servers"]
@@ -117,7 +116,7 @@ class Servers(Chapter):
                 server=name,
                 sensitivity=info.sensitivity_level,
             )
-            verdict = await self._caller.governor.decide(anyio.current_time(), query)
+            verdict = await self._caller.governor.decide(lasting_time(), query)
             if verdict.fault is not None:
                 raise verdict.denial()
             if not verdict.allow:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from sark_trio.client.chapters.base import check_timeout
 from sark_trio.client.chapters.offers import OfferChapter
 from sark_trio.client.deciding import authorize
 from sark_trio.client.requests import Wanted, nothing
@@ -24,6 +25,7 @@ from sark_trio.governance.query import (
     Query,
 )
 from sark_trio.mcp.changes import Interest
+from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.meta import LOG_LEVELS, LogLevel
 
 __all__ = ["Subscriptions"]
@@ -95,8 +97,7 @@ class Subscriptions(OfferChapter):
         :raises GatewayError: it is not, or policy says no.
         """
         check_on(self._caller, server_name, principal or self._principal, "ping")
-        upstream = await self._engine.find(server_name)
-        agreed = await upstream.connect()
+        agreed, timeout_s = await self._connected(server_name, timeout_s)
         method = "server/discover" if agreed.modern else "ping"
         await self._ask(server_name, self._courtesy(method, PING, {}, principal, timeout_s))
 
@@ -120,14 +121,21 @@ class Subscriptions(OfferChapter):
         if level not in LOG_LEVELS:
             raise UsageError(f"log level {level!r} is none of {', '.join(LOG_LEVELS)}")
         check_on(self._caller, server_name, principal or self._principal, "logging/setLevel")
-        upstream = await self._engine.find(server_name)
-        if (await upstream.connect()).modern:
+        agreed, timeout_s = await self._connected(server_name, timeout_s)
+        if agreed.modern:
             raise UsageError(
                 f"{server_name} speaks MCP 2026-07-28: give log_level to the call instead"
             )
         params = {"level": level}
         asked = self._courtesy("logging/setLevel", SET_LOG_LEVEL, params, principal, timeout_s)
         await self._ask(server_name, asked)
+
+    async def _connected(
+        self, server_name: str, timeout_s: float | None
+    ) -> tuple[Agreed, float | None]:
+        check_timeout(timeout_s)
+        upstream, timeout_s = await self._reach(server_name, timeout_s)
+        return await self._agree(upstream, timeout_s)
 
     def _courtesy(
         self,

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import anyio
-
 from sark_trio.client.asked import ToolCall
 from sark_trio.client.batches import ToolBatches
-from sark_trio.client.call import TIMEOUT_MAX_S
-from sark_trio.client.chapters.base import Chapter
+from sark_trio.client.chapters.base import Chapter, check_timeout
 from sark_trio.client.handlers import Handlers
 from sark_trio.client.listing import ToolInfo, ToolListing
-from sark_trio.client.upstream import Upstream
 from sark_trio.client.walk import Walk
-from sark_trio.errors import CallTimeout, UsageError
+from sark_trio.errors import UsageError
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.principal import Principal
 from sark_trio.mcp.meta import LogLevel
@@ -84,25 +80,6 @@ class Tools(Chapter):
         batches = self._tool_batches(server_name, page_size, principal)
         return Walk(batches.next_batch, batches.failures)
 
-    async def _within(
-        self, server_name: str, timeout_s: float | None
-    ) -> tuple[Upstream, float | None]:
-        """The upstream, and the time that a call then has: there is one deadline for both."""
-        offered = self._engine.offered
-        if offered is None or self._engine.is_at_hand(server_name):
-            return self._engine.upstream(server_name), timeout_s
-        limit_s = self._caller.timeout_s if timeout_s is None else min(timeout_s, TIMEOUT_MAX_S)
-        began = anyio.current_time()
-        with anyio.CancelScope(deadline=began + limit_s):
-            found = await offered.find(server_name)
-            return found, max(0.0, began + limit_s - anyio.current_time())
-        raise CallTimeout(
-            f"{server_name}: the gateway did not say within {limit_s:g} s whether it knows it",
-            phase="connect",
-            delivery="not_sent",
-            server=server_name,
-        )
-
     def _tool_batches(
         self, server_name: str | None, page_size: int, principal: Principal | None
     ) -> ToolBatches:
@@ -160,11 +137,9 @@ class Tools(Chapter):
         :raises OutcomeUnknown: the call may have run and is not safe to repeat.
         :raises GatewayError: anything else; ``delivery`` says whether the call may have run.
         """
-        if timeout_s is not None and not timeout_s >= 0:
-            raise UsageError(f"timeout_s={timeout_s!r} is no number of seconds")
+        check_timeout(timeout_s)
         _check_names(server_name, tool_name)
-        self._engine.open_tasks()
-        upstream, timeout_s = await self._within(server_name, timeout_s)
+        upstream, timeout_s = await self._reach(server_name, timeout_s)
         call = ToolCall(
             tool=tool_name,
             arguments=parameters or {},
@@ -196,14 +171,14 @@ class Tools(Chapter):
 
         :raises InvalidArguments: the arguments cannot be sent to anybody.
         """
-        self._engine.open_tasks()
         call = ToolCall(
             tool=tool_name,
             arguments=parameters or {},
             principal=principal or self._principal,
             context=context or {},
         )
-        return await self._caller.explain(await self._engine.find(server_name), call)
+        upstream, _ = await self._reach(server_name, None)
+        return await self._caller.explain(upstream, call)
 
 
 def _check_names(*names: object) -> None:

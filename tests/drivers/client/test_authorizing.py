@@ -27,6 +27,7 @@ from sark_trio import (
     sign_in,
     sign_out,
 )
+from sark_trio.client.authorizing import revoking
 from sark_trio.client.authorizing.authorizer import Authorizer
 from sark_trio.errors import AuthenticationRequired, ClientClosed, ConfigError, Denied, Forbidden
 from sark_trio.transports.base import Outgoing
@@ -732,3 +733,114 @@ async def test_a_broken_store_sends_nothing() -> None:
                 await transport.request(call())
         assert "access-1" not in str(caught.value)
         assert server.requests == []
+
+
+@pytest.mark.parametrize("ahead", [True, False], ids=["expired", "refused"])
+async def test_processes_that_share_a_store_renew_one_after_the_other(
+    tmp_path: Path, ahead: bool
+) -> None:
+    """Each has a store object of its own, as a process has; the directory is the same."""
+    async with authority(expires_in=1 if ahead else 3600) as site:
+        async with (
+            opened(site, user(store=FileTokens(tmp_path))) as one,
+            opened(site, user(store=FileTokens(tmp_path))) as two,
+        ):
+            await one.request(call())
+            await two.request(call())
+            site.expires_in, before = 3600, len(site.forms)
+            if not ahead:
+                site.revoke()
+
+            async def hold() -> None:
+                for _ in range(50):  # for the other one to come as far
+                    await anyio.lowlevel.checkpoint()
+
+            site.before_token = hold
+            async with anyio.create_task_group() as group:
+                group.start_soon(one.request, call())
+                group.start_soon(two.request, call())
+        assert site.grants()[before:] == ["refresh_token"]
+        assert set(site.presented()[-2:]) == {f"Bearer access-{len(site.forms)}"}
+
+
+async def test_signing_out_revokes_what_is_forgotten() -> None:
+    store = MemoryTokens()
+    async with authority() as site:
+        site.offer_revocation()
+        server = Http(site.url, auth=user(store=store))
+        await sign_in(server)
+        done = await sign_out(server)
+        assert (done.revoked, dict(done.unrevoked)) == ((site.origin,), {})
+        assert [(form["token_type_hint"], form["client_id"]) for form in site.revocations] == [
+            ("refresh_token", "client-1"),
+            ("access_token", "client-1"),
+        ]
+        assert not site.tokens
+        assert not site.refresh_tokens
+        assert not store._texts
+        again = await sign_out(server)
+        assert (again.revoked, dict(again.unrevoked)) == ((), {})
+
+
+async def test_a_client_that_proves_who_it_is_does_so_when_it_revokes() -> None:
+    async with authority() as site:
+        site.offer_revocation()
+        auth = ClientCredentials(client_id="me", client_secret="s3cret")
+        server = Http(site.url, auth=auth)
+        await sign_in(server)
+        assert (await sign_out(server)).revoked == (site.origin,)
+        (form,) = site.revocations  # there is no refresh token
+        assert (form["basic"], form["token_type_hint"]) == ("me:s3cret", "access_token")
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "offers no revocation"),
+        ((503, {}), "HTTP 503"),
+        ((400, {"error": "unsupported_token_type"}), "unsupported_token_type"),
+        ((400, {"error": "invalid_client", "error_description": "refresh-1"}), "invalid_client"),
+    ],
+)
+async def test_what_cannot_be_revoked_is_forgotten_and_said(
+    answer: tuple[int, dict[str, Any]] | None, why: str
+) -> None:
+    store = MemoryTokens()
+    async with authority(revocation=answer) as site:
+        if answer is not None:
+            site.offer_revocation()
+        server = Http(site.url, auth=user(store=store))
+        await sign_in(server)
+        done = await sign_out(server)
+        assert done.revoked == ()
+        assert why in done.unrevoked[site.origin]
+        assert "refresh-1" not in done.unrevoked[site.origin]
+        assert not store._texts
+
+
+async def test_an_authorization_server_that_is_gone_or_hangs_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = MemoryTokens()
+    monkeypatch.setattr(revoking, "REVOKE_S", 0.05)
+    async with authority(before_revocation=anyio.sleep_forever) as site:
+        site.offer_revocation()
+        server = Http(site.url, auth=user(store=store))
+        await sign_in(server)
+        assert "no answer within" in (await sign_out(server)).unrevoked[site.origin]
+        assert not store._texts
+        await sign_in(server)
+    monkeypatch.undo()
+    assert "does not answer" in (await sign_out(server)).unrevoked[site.origin]
+    assert not store._texts
+
+
+async def test_a_file_of_tokens_that_is_damaged_can_be_forgotten(tmp_path: Path) -> None:
+    async with authority() as site:
+        server = Http(site.url, auth=user(store=FileTokens(tmp_path)))
+        await sign_in(server)
+        (kept,) = [path async for path in anyio.Path(tmp_path).glob("*.json")]
+        await kept.write_text("{")
+        done = await sign_out(server)
+        assert (done.revoked, dict(done.unrevoked)) == ((), {})
+        assert not await kept.exists()

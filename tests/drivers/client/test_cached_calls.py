@@ -218,3 +218,28 @@ async def test_what_can_not_be_looked_for_is_refused_on_record() -> None:
         assert client.statistics().cache.flights == 0
     assert len(audited(disk, "denied")) == 1
     assert server.times == []
+
+
+@pytest.mark.anyio
+async def test_what_was_read_before_the_first_connection_is_at_hand_after_it() -> None:
+    read: list[str] = []
+
+    async def library(incoming: Incoming) -> dict[str, Any]:
+        uri = incoming.receive()["uri"]
+        read.append(uri)
+        if uri == "file:///changing":  # as the server knows while it answers
+            incoming.announce("notifications/resources/updated", {"uri": uri})
+        return {"contents": [{"uri": uri, "text": f"{len(read)}"}], "ttlMs": 60_000}
+
+    async with open_client(library) as client:
+        for _ in range(3):
+            (content,) = (await client.read_resource("desk", "file:///a")).contents
+            assert content.text == "1"
+        assert read == ["file:///a"]
+        assert client.statistics().cache.faults == 0
+    read.clear()
+    async with open_client(library) as client:
+        for _ in range(2):
+            await client.read_resource("desk", "file:///changing")
+        assert read == ["file:///changing"] * 2
+        assert client.statistics().cache.flights == 0

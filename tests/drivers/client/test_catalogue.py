@@ -125,6 +125,23 @@ async def test_a_fetch_ends_and_does_not_poison_the_next(autojump_clock: MockClo
         assert len(await client.list_tools("desk")) == 1
 
 
+async def test_who_joins_a_fetch_late_has_time_of_their_own(autojump_clock: MockClock) -> None:
+    server = desk(list_script=[hang])
+    async with open_client(server) as client, trio.open_nursery() as tasks:
+
+        async def early() -> None:
+            with pytest.raises(CallTimeout, match="no list of tools within 30 s"):
+                await client.list_tools("desk")
+            assert trio.current_time() - began == pytest.approx(30)
+
+        began = trio.current_time()
+        tasks.start_soon(early)
+        await trio.sleep(29)
+        assert len(await client.list_tools("desk")) == 1
+        assert trio.current_time() - began == pytest.approx(30)
+        assert server.lists == 2
+
+
 async def test_a_failed_fetch_fails_all_who_wait_and_is_not_kept(
     autojump_clock: MockClock,
 ) -> None:

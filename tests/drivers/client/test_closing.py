@@ -10,7 +10,7 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from sark_trio import AllowAll, AuditLog, GatewayClient
+from sark_trio import AllowAll, AuditLog, Decision, GatewayClient, Question
 from sark_trio.client.servers import Memory
 from sark_trio.errors import (
     ClientClosed,
@@ -255,3 +255,33 @@ async def test_a_transport_that_crashes_takes_no_other_server_along(
         await client.invoke_tool("desk", "echo")
         await client.connect("weak")
         await client.invoke_tool("weak", "echo")
+
+
+async def test_a_decision_for_others_ends_with_the_client(autojump_clock: MockClock) -> None:
+    """And what is being decided has the grace that calls have."""
+
+    class Slow:
+        revision = "1"
+
+        def __init__(self, takes_s: float) -> None:
+            self.takes_s = takes_s
+
+        async def decide(self, _: Question) -> Decision:
+            await trio.sleep(self.takes_s)
+            return Decision(allow=True)
+
+    async def authorize(client: GatewayClient, found: list[object]) -> None:
+        try:
+            found.append((await client.authorize("gateway:tool:invoke", tool_name="echo")).allow)
+        except ClientClosed as exc:
+            found.append(str(exc))
+
+    for takes_s, expected in ((3, True), (20, "the client was closed meanwhile")):
+        found: list[object] = []
+        async with (
+            trio.open_nursery() as nursery,
+            open_client(desk(), policy=Slow(takes_s), grace_s=5) as client,
+        ):
+            nursery.start_soon(authorize, client, found)
+            await trio.sleep(1)
+        assert found == [expected]

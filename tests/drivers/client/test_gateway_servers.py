@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import tracemalloc
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -12,6 +13,7 @@ import pytest
 
 from sark_trio import GatewayClient, Principal, TransportMode, TransportNotAvailableError
 from sark_trio.client import directory, walk
+from sark_trio.client.relay import Relay
 from sark_trio.client.servers import Memory
 from sark_trio.errors import (
     AuthenticationRequired,
@@ -187,6 +189,21 @@ async def test_finding_a_server_is_within_the_deadline_of_the_call() -> None:
             await client.invoke_tool("server-0", "echo", timeout_s=0.05)
         assert (caught.value.delivery, caught.value.phase) == ("not_sent", "connect")
         await client.invoke_tool("server-0", "echo")
+    others: list[Callable[[GatewayClient], Awaitable[object]]] = [
+        lambda client: client.get_prompt("server-0", "p", timeout_s=0.05),
+        lambda client: client.read_resource("server-0", "file:///a", timeout_s=0.05),
+        lambda client: client.ping("server-0", timeout_s=0.05),
+        lambda client: client.set_log_level("server-0", "debug", timeout_s=0.05),
+        lambda client: client.forward(
+            "server-0", "tools/call", {"name": "echo"}, relay=Relay(), timeout_s=0.05
+        ),
+    ]
+    for ask in others:
+        shown = RegistryDesk(script=[never])
+        async with registry(shown) as (_, url), client_of(url) as client:
+            with pytest.raises(CallTimeout, match=r"whether it knows it within 0\.05 s") as caught:
+                await ask(client)
+            assert caught.value.delivery == "not_sent"
 
 
 # -- lists ----------------------------------------------------------------------------------------

@@ -295,6 +295,31 @@ async def test_a_result_of_another_type_is_no_success(autojump_clock: MockClock,
     assert outcomes(disk) == [("error", "answered")]
 
 
+@pytest.mark.security(17)
+async def test_no_answer_hides_anything_where_the_policy_says_so(
+    autojump_clock: MockClock,
+) -> None:
+    """In a result and in an error; and what hides in a name makes it no result."""
+    unseen = parse_obligations([{"type": "strip_controls"}])
+    said = "look\u202e \x1b[2Jhere\U000e0041"
+    server = desk(
+        answer(said),
+        RemoteError(said, code=1, data={"why": [said]}),
+        answer("x", structuredContent={"a": 1, "a\u200b": 2}),
+    )
+    disk, policy = MemoryDisk(), Answers(Decision(allow=True, obligations=unseen))
+    async with open_client(server, disk, policy=policy) as client:
+        assert (await client.invoke_tool("desk", "echo")).text == "look here"
+        with pytest.raises(RemoteError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert "look here" in caught.value.message
+        assert caught.value.data == {"why": ["look here"]}
+        with pytest.raises(Denied) as withheld:
+            await client.invoke_tool("desk", "echo")
+        assert withheld.value.reason == "redaction_failed"
+    check_log(disk)
+
+
 async def test_a_failing_redaction_withholds_the_result(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from sark_trio.client.held import HeldCalls
 from sark_trio.client.relay import Relay
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import ClientClosed, Overloaded, RemoteError
+from tests.support.client import desk, open_client
 
 pytestmark = pytest.mark.trio
 
@@ -168,3 +169,65 @@ async def test_a_failure_is_raised_where_it_is_waited_for(
     async with anyio.create_task_group() as tasks:
         with pytest.raises(Overloaded):
             await calls.make(upstream(tasks), ABOUT, relay(), asking)
+
+
+@pytest.mark.parametrize("ends", [{"ok": True}, RemoteError("no", code=-7)])
+async def test_who_comes_twice_is_answered_twice(
+    autojump_clock: trio.testing.MockClock, ends: dict[str, Any] | RemoteError
+) -> None:
+    """As when something in between sends a request again."""
+    go = anyio.Event()
+
+    async def slow(relay: Relay) -> dict[str, Any]:
+        assert relay.ask is not None
+        await relay.ask("roots/list", {})
+        await go.wait()
+        if isinstance(ends, RemoteError):
+            raise ends
+        return ends
+
+    calls = HeldCalls()
+    found: list[dict[str, Any] | RemoteError] = []
+    async with anyio.create_task_group() as tasks:
+        state = (await calls.make(upstream(tasks), ABOUT, relay(), slow))["requestState"]
+
+        async def come() -> None:
+            again = relay(state, **{"request-1": {"roots": []}})
+            try:
+                found.append(await calls.make(upstream(tasks), ABOUT, again, slow))
+            except RemoteError as exc:
+                found.append(exc)
+
+        tasks.start_soon(come)
+        tasks.start_soon(come)
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert len(found) == 2
+    if isinstance(ends, RemoteError):
+        assert found[0] is not found[1], "a traceback and notes are of one task"
+        assert {type(one) for one in found} == {RemoteError}
+    else:
+        assert found == [ends, ends]
+
+
+async def test_an_end_that_nobody_fetches_does_not_keep_a_server_from_being_left(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    calls = HeldCalls()
+    async with open_client(desk()) as client:
+        server = client._engine.upstream("desk")
+        await client.connect("desk")
+
+        async def late(relay: Relay) -> dict[str, Any]:
+            assert relay.ask is not None
+            with anyio.move_on_after(5):
+                await relay.ask("roots/list", {})
+            return {}
+
+        await calls.make(server, ABOUT, relay(), late)
+        await anyio.sleep(6)
+        assert len(calls) == 1, "it has ended, and waits to be fetched"
+        began = anyio.current_time()
+        await client.disconnect("desk")
+        assert anyio.current_time() - began < 1
+    assert len(calls) == 0

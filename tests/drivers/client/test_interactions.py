@@ -18,8 +18,10 @@ from sark_trio.errors import (
     Denied,
     OutcomeUnknown,
     ProtocolError,
+    RemoteError,
     ServerDisconnected,
 )
+from sark_trio.governance.obligations import parse_obligations
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.mcp.faults import HeaderMismatch
 from sark_trio.transports.memory import Incoming
@@ -356,3 +358,80 @@ async def test_roots_come_from_a_list_or_a_function() -> None:
     first, second = (server.params[n]["inputResponses"]["r"]["roots"] for n in (1, 3))
     assert first == [{"uri": "file:///tmp", "name": "tmp"}]
     assert second == [{"uri": "file:///a", "name": "A"}, {"uri": "file:///b"}]
+
+
+@pytest.mark.trio
+async def test_a_person_who_took_most_of_the_time_blames_nobody_for_the_rest(
+    autojump_clock: MockClock,
+) -> None:
+    async def slow(_: Elicitation) -> Mapping[str, Any]:
+        await trio.sleep(29)
+        return {"name": "Ada"}
+
+    class Late(Asker):
+        async def __call__(self, incoming: Incoming) -> Mapping[str, Any]:
+            if incoming.method != "tools/list" and not self.answers:
+                incoming.receive()
+                await trio.sleep(5)
+            return await super().__call__(incoming)
+
+    server = Late(question(form=FORM))
+    async with open_client(server, handlers=Handlers(elicit=slow)) as client:
+        with pytest.raises(CallTimeout) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert caught.value.phase == "answer"
+        assert client.statistics().servers["desk"].breaker.failures == 0
+
+
+class Stricter:
+    """A policy that is stricter each time it is asked."""
+
+    revision = "1"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def decide(self, _: Any) -> Decision:
+        self.asked += 1
+        hide = [{"type": "redact_result", "patterns": ["email"]}] if self.asked > 1 else []
+        return Decision(allow=True, ttl_s=0, obligations=parse_obligations(hide))
+
+
+@pytest.mark.anyio
+async def test_an_error_is_redacted_as_the_decision_that_then_holds_demands() -> None:
+    disk = MemoryDisk()
+    server = Asker(
+        question(form=FORM),
+        RemoteError("canary@example.org", code=-32000, data={"x": "canary@example.org"}),
+    )
+    async with open_client(server, disk, handlers=ADA, policy=Stricter()) as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert "canary" not in f"{caught.value} {caught.value.data}"
+    assert "canary" not in str(audited(disk, "outcome"))
+
+
+@pytest.mark.anyio
+async def test_new_headers_do_not_make_a_call_forget_what_was_said_in_it() -> None:
+    server = Asker(
+        question(form=FORM), HeaderMismatch("headers", code=-32020), RemoteError("no", code=-1)
+    )
+    async with open_client(server, handlers=ADA) as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert caught.value.attempts == 3
+
+
+@pytest.mark.anyio
+async def test_a_list_that_fails_in_the_middle_of_a_call_does_not_say_that_nothing_was_sent() -> (
+    None
+):
+    disk = MemoryDisk()
+    server = desk(HeaderMismatch("headers", code=-32020))
+    async with open_client(server, disk) as client:
+        await client.list_tools("desk")
+        server.list_script = [ConnectError("no")] * 3
+        with pytest.raises(ConnectError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert caught.value.delivery == "unknown"
+    assert outcomes(disk) == [("unknown", "unknown")]

@@ -37,6 +37,7 @@ from sark_trio.governance.obligations import parse_obligations
 from sark_trio.governance.query import INVOKE, NOTIFY, REQUEST
 from sark_trio.machines.breaker import Mode
 from sark_trio.machines.supervise import Down, Phase
+from sark_trio.telemetry.events import CallFinished, Event
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import ALICE, audited, check_log, records
 from tests.support.stdio import SCRIPTED, baseline
@@ -388,3 +389,42 @@ async def test_a_server_that_asks_back_is_told_that_nobody_answers():
             await server.send_request("prompts/get")
         assert caught.value.delivery == "answered"
     assert audited(disk, "outcome")[0]["outcome"] == "error"
+
+
+async def test_hooks_are_told_of_these_requests_as_of_every_call():
+    told: list[Event] = []
+    async with started(Book({"no/such"}), hooks=[told.append]) as (_, server):
+        await server.send_request("tools/list")
+        await server.send_notification("notifications/x")
+        with pytest.raises(Denied):
+            await server.send_request("no/such")
+        with pytest.raises(ProtocolError, match="asks for input"):
+            await server.send_request("prompts/get")
+    names = [one.name for one in told if one.name.startswith(("call.", "attempt."))]
+    attempt = ["attempt.started", "attempt.finished"]
+    well = ["call.started", "call.decided", *attempt, "call.finished"]
+    denied = ["call.started", "call.decided", "call.finished"]
+    assert names == [*well, *well, *denied, *well]
+    ends = [one for one in told if isinstance(one, CallFinished)]
+    assert [(one.call.method, one.call.tool) for one in ends] == [
+        ("tools/list", None),
+        ("notifications/x", None),
+        ("no/such", None),
+        ("prompts/get", None),
+    ]
+    assert [(one.outcome, one.delivery) for one in ends] == [
+        ("ok", "answered"),
+        ("ok", "unknown"),
+        ("denied", "not_sent"),
+        ("error", "answered"),
+    ]
+
+
+async def test_a_server_that_was_removed_can_be_stopped():
+    async with started() as (client, server):
+        await client.remove_server(server.server_id)
+        await server.stop()
+        assert server.stopped
+        await client.add_server(server.server_id, PLAIN)
+        await server.stop()
+        assert [one.server_name for one in await client.list_servers()] == [server.server_id]

@@ -25,6 +25,7 @@ from sark_trio.mcp import meta
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import audited, check_log, hang, open_client, outcomes
+from tests.support.http_servers import Peer, serve
 
 pytestmark = pytest.mark.anyio
 CONTENTS = {"contents": [{"uri": "file:///a", "text": "mail ada@example.org"}]}
@@ -250,3 +251,18 @@ async def test_a_ping_is_what_the_era_has() -> None:
     async with open_client(server) as client:
         await client.ping("desk")
     assert server.seen == [("server/discover", {})]
+
+
+@pytest.mark.parametrize("how", ["ping", "log level"])
+async def test_connecting_is_within_the_deadline_of_what_it_is_for(how: str) -> None:
+    async def never(peer: Peer) -> None:
+        await peer.wait_closed()
+
+    async with serve(never) as server, open_client(Offering()) as client:
+        await client.add_server("hung", server.url)
+        with pytest.raises(CallTimeout, match=r"no connection within 0\.05 s") as caught:
+            if how == "ping":
+                await client.ping("hung", timeout_s=0.05)
+            else:
+                await client.set_log_level("hung", "debug", timeout_s=0.05)
+        assert (caught.value.delivery, caught.value.phase) == ("not_sent", "connect")

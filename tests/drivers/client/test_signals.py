@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ from sark_trio.errors import (
 from sark_trio.governance.decision import no_decision
 from sark_trio.mcp.faults import HeaderMismatch
 from sark_trio.telemetry import events
+from sark_trio.telemetry.aside import Aside
 from sark_trio.telemetry.events import CallFinished, CallInfo, Event, fields_of
 from sark_trio.telemetry.hooks import FAILURES_MAX, Reporter
 from sark_trio.telemetry.prometheus import Prometheus
@@ -390,6 +392,56 @@ async def test_a_hook_that_raises_harms_no_call(autojump_clock: MockClock) -> No
     assert broken.failures >= FAILURES_MAX
     assert (broken.disabled, fine.failures, fine.disabled) == (True, 0, False)
     assert len(told.only(events.HookDisabled)) == 1
+
+
+@pytest.mark.row(61)
+async def test_a_hook_that_takes_its_time_is_told_no_more(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed = [0.0]
+
+    class Sluggish:
+        def __call__(self, event: Event) -> None:
+            passed[0] += 0.9
+
+    monkeypatch.setattr("sark_trio.client.wiring.time.perf_counter", lambda: passed[0])
+    told, disk = Told(), MemoryDisk()
+    async with open_client(desk(), disk, hooks=[Sluggish(), told]) as client:
+        for _ in range(5):
+            await client.invoke_tool("desk", "echo")
+        slow, fine = client.statistics().hooks
+    assert (slow.disabled, slow.failures, fine.disabled, fine.slow) == (True, 0, False, 0)
+    assert passed[0] == pytest.approx(slow.slow * 0.9)
+    (disabled,) = told.only(events.HookDisabled)
+    assert (disabled.hook.rpartition(".")[2], disabled.error_type) == ("Sluggish", "TooSlow")
+    assert outcomes(disk) == [("ok", "answered")] * 5
+
+
+@pytest.mark.row(61)
+async def test_a_hook_that_hangs_in_its_own_thread_holds_up_nobody(
+    autojump_clock: MockClock,
+) -> None:
+    let_go, told = threading.Event(), list[Event]()
+
+    def hangs(event: Event) -> None:
+        let_go.wait()
+        told.append(event)
+
+    hook, other = Aside(hangs, queue_max=10), Told()
+    try:
+        async with open_client(desk(), hooks=[hook, other]) as client:
+            for _ in range(10):
+                await client.invoke_tool("desk", "echo")
+            assert not any(one.disabled for one in client.statistics().hooks)
+        statistics = hook.statistics()
+        assert told == []
+        assert statistics.dropped >= len(other.events) - 11 > 0
+    finally:
+        let_go.set()
+    assert hook.flush(60)
+    left = iter(other.events)
+    assert all(one in left for one in told)  # in their order
+    assert len(told) == len(other.events) - statistics.dropped
 
 
 async def test_hooks_that_cannot_be_called_are_refused() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -11,6 +11,9 @@ import trio
 from trio.testing import MockClock
 
 from sark_trio import Change, Decision, GatewayClient
+from sark_trio.client.ears import Ears
+from sark_trio.client.subscription import Subscription
+from sark_trio.client.upstream import Upstream
 from sark_trio.errors import (
     CallTimeout,
     ConfigError,
@@ -19,6 +22,9 @@ from sark_trio.errors import (
     ServerDisconnected,
     UsageError,
 )
+from sark_trio.mcp.changes import Interest
+from sark_trio.mcp.messages import Agreed, Notification
+from sark_trio.transports.base import Outgoing
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import audited, open_client, records
@@ -228,4 +234,86 @@ async def test_it_says_what_is_wrong_with_it(autojump_clock: MockClock) -> None:
             pass
         with pytest.raises(UsageError, match="entered once"):
             async with watched:
+                raise AssertionError
+
+
+class Legacy:
+    """As much of a server of 2025-11-25 as a subscription needs."""
+
+    name = "old"
+
+    def __init__(self, tasks: anyio.abc.TaskGroup) -> None:
+        self.tasks = tasks
+        self.ears = Ears()
+        self.asked: list[tuple[str, str]] = []
+        self.deaf_to: set[str] = set()
+        self.refuses: set[str] = set()
+
+    def spawn(self, work: Callable[[], Any]) -> None:
+        self.tasks.start_soon(work)
+
+    def hear(self, notification: Notification, but: Any = None) -> None:
+        self.ears.hear(notification, but)
+
+    async def connect(self) -> Agreed:
+        return Agreed(version="2025-11-25", modern=False)
+
+    async def listen(self, outgoing: Outgoing) -> None:
+        assert outgoing.on_sent is not None
+        outgoing.on_sent()
+        await anyio.sleep_forever()
+
+    async def read(self, method: str, params: Mapping[str, Any], _: float) -> dict[str, Any]:
+        await anyio.lowlevel.checkpoint()
+        self.asked.append((method, params["uri"]))
+        if method in self.refuses:
+            raise RemoteError("no", code=-32000)
+        if params["uri"] in self.deaf_to:
+            await anyio.sleep_forever()
+        return {}
+
+    def subscription(self, *uris: str) -> Subscription:
+        async def allow() -> None:
+            await anyio.lowlevel.checkpoint()
+
+        return Subscription(
+            upstream=cast("Upstream", self),
+            interest=Interest(resources=uris),
+            allow=allow,
+            jitter=lambda: 0.5,
+        )
+
+
+@pytest.mark.anyio
+async def test_what_nobody_watches_any_more_is_forgotten_even_if_the_server_refuses() -> None:
+    async with anyio.create_task_group() as tasks:
+        server = Legacy(tasks)
+        server.refuses = {"resources/unsubscribe"}
+        async with server.subscription("a", "b", "c"), server.subscription("b"):
+            pass
+        server.refuses.clear()
+        server.asked.clear()
+        async with server.subscription("b", "c"):
+            pass
+    gone = {uri for method, uri in server.asked if method == "resources/unsubscribe"}
+    assert gone == {"b", "c"}
+
+
+@pytest.mark.trio
+async def test_a_resource_that_cannot_be_watched_is_not_taken_for_watched(
+    autojump_clock: MockClock,
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        server = Legacy(tasks)
+        async with server.subscription("a") as changes:
+            server.deaf_to = {"a"}
+            server.ears.opened()  # the server has forgotten what it was to watch
+            await trio.sleep(31)
+            server.deaf_to.clear()
+            assert (await anext(changes)).kind == "gap"
+            await trio.sleep(10)
+            assert server.asked.count(("resources/subscribe", "a")) >= 3, "asked anew"
+        server.deaf_to = {"a"}
+        with pytest.raises(CallTimeout):
+            async with server.subscription("a"):
                 raise AssertionError

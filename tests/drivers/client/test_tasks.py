@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -11,10 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from sark_trio import Elicitation, Handlers, TaskCancelled
-from sark_trio.errors import CallTimeout, ProtocolError, RemoteError
+from sark_trio.errors import CallTimeout, ConnectError, ProtocolError, RemoteError
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import answer, audited, check_log, open_client
+from tests.support.client import answer, audited, check_log, hang, open_client
 
 FORM = {
     "method": "elicitation/create",
@@ -139,3 +139,46 @@ async def test_tasks_that_are_kept_are_looked_after(autojump_clock: MockClock) -
     assert worker.methods == ["tasks/get", "tasks/update", "tasks/cancel"]
     assert [r["method"] for r in audited(disk, "intent")] == worker.methods
     check_log(disk)
+
+
+class Unwell(Worker):
+    """It takes the call, and then does as told with what is asked about its task."""
+
+    def __init__(self, step: Callable[[Incoming], Awaitable[Mapping[str, Any]]]) -> None:
+        super().__init__({"status": "working"})
+        self.step = step
+
+    async def __call__(self, incoming: Incoming) -> Mapping[str, Any]:
+        if incoming.method.startswith("tasks/"):
+            return await self.step(incoming)
+        return await super().__call__(incoming)
+
+
+@pytest.mark.trio
+async def test_a_call_that_became_a_task_was_sent_whatever_becomes_of_the_asking(
+    autojump_clock: MockClock,
+) -> None:
+    async def refuse(_: Incoming) -> Mapping[str, Any]:
+        raise ConnectError("no")
+
+    disk = MemoryDisk()
+    async with open_client(Unwell(refuse), disk, handlers=OFFERED) as client:
+        with pytest.raises(ConnectError) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert caught.value.delivery == "unknown"
+    assert [(one["outcome"], one["delivery"]) for one in audited(disk, "outcome")] == [
+        ("unknown", "unknown")
+    ]
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(("timeout_s", "failures"), [(5, 0), (None, 1)])
+async def test_only_the_configured_time_counts_against_a_server_that_has_a_task(
+    autojump_clock: MockClock, timeout_s: float | None, failures: int
+) -> None:
+    """Or any caller could open everybody's breaker."""
+    async with open_client(Unwell(hang), handlers=OFFERED, server_timeout_s=20) as client:
+        with pytest.raises(CallTimeout):
+            await client.invoke_tool("desk", "echo", timeout_s=timeout_s)
+        counted = client.statistics().servers["desk"].breaker
+        assert (counted.failures > 0) == (failures > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ import trio
 from trio.testing import MockClock
 
 from sark_trio import BreakerOptions, RetryConfig
-from sark_trio.errors import CircuitOpen, ConnectError, HTTPStatusError
+from sark_trio.errors import CallTimeout, CircuitOpen, ConnectError, HTTPStatusError
+from sark_trio.governance.decision import Decision
+from sark_trio.net import clock
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import check_log, desk, open_client
+from tests.support.client import check_log, desk, hang, open_client
 from tests.support.faulty import NETWORKED, cell, do
+from tests.support.governance import Answers
 from tests.support.http_servers import Peer, Received, response
 from tests.support.virtual import virtual
 
@@ -75,6 +79,85 @@ async def test_a_list_that_got_old_in_a_jump_is_fetched_again(mock_clock: MockCl
         mock_clock.jump(8 * 3600)
         await client.list_tools("desk")
         assert server.lists == 2
+
+
+@pytest.fixture
+def suspend(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Suspends the machine: the clock of the event loop stands still, and one goes on."""
+    slept = [0.0]
+    monkeypatch.setattr(clock, "machine", clock.Suspensions(lambda: slept[0]))
+
+    def sleep(seconds: float) -> None:
+        slept[0] += seconds
+
+    return sleep
+
+
+@pytest.mark.row(52)
+async def test_after_a_suspend_decisions_and_lists_are_made_anew(
+    mock_clock: MockClock, suspend: Callable[[float], None]
+) -> None:
+    """What was true when the lid was shut is asked again; a nap within its time changes nothing."""
+    server, policy = desk(), Answers(Decision(allow=True, revision="1"), revision="1")
+    async with open_client(server, policy=policy) as client:
+
+        async def use() -> tuple[int, int]:
+            await client.invoke_tool("desk", "echo", {"n": 1})
+            await client.list_tools("desk")
+            return len(policy.asked), server.lists
+
+        first = await use()
+        assert await use() == first
+        suspend(3)
+        assert await use() == first
+        suspend(8 * 3600)
+        asked, lists = await use()
+        assert asked == 2 * first[0]
+        assert lists > first[1]
+        assert await use() == (asked, lists)
+    assert trio.current_time() == 0
+
+
+@pytest.mark.row(52)
+@pytest.mark.parametrize("kind", ["json", "events"])
+async def test_after_a_suspend_idle_connections_are_not_used(
+    mock_clock: MockClock, suspend: Callable[[float], None], kind: str
+) -> None:
+    """The peer closed them long ago, and nobody was awake to hear it."""
+    async with cell(kind) as (server, client):
+        assert (await client.invoke_tool("desk", "echo", do())).text == "7"
+        before = server.listening.connections
+        assert (await client.invoke_tool("desk", "echo", do())).text == "7"
+        assert server.listening.connections == before
+        suspend(8 * 3600)
+        assert (await client.invoke_tool("desk", "echo", do())).text == "7"
+        assert server.listening.connections == before + 1
+        assert (await client.invoke_tool("desk", "echo", do())).text == "7"
+        assert server.listening.connections == before + 1
+
+
+@pytest.mark.row(52)
+async def test_a_suspend_takes_no_time_from_a_call_and_none_from_a_breaker(
+    autojump_clock: MockClock, suspend: Callable[[float], None]
+) -> None:
+    server = desk(hang, *[ConnectError("refused") for _ in range(3)])
+    async with open_client(server, breaker=BreakerOptions(failures=3)) as client:
+
+        async def closes_the_lid() -> None:
+            await trio.sleep(5)
+            suspend(8 * 3600)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(closes_the_lid)
+            with pytest.raises(CallTimeout):
+                await client.invoke_tool("desk", "echo", timeout_s=20)
+        assert trio.current_time() == 20
+        with pytest.raises(ConnectError):
+            await client.invoke_tool("desk", "echo")
+        suspend(8 * 3600)
+        with pytest.raises(CircuitOpen) as caught:
+            await client.invoke_tool("desk", "echo")
+        assert caught.value.retry_after_s == pytest.approx(30)
 
 
 @pytest.mark.row(52)

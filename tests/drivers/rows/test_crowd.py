@@ -37,10 +37,10 @@ class Calm:
     def strikes(self, point: str) -> bool:
         return False
 
-    def seconds(self, low: float, high: float) -> float:
+    def seconds(self, what: str, low: float, high: float) -> float:
         return low
 
-    def size(self, most: int) -> int:
+    def size(self, what: str, most: int) -> int:
         return most
 
 
@@ -152,8 +152,8 @@ async def test_a_thousand_calls_of_which_each_tenth_meets_a_fault(
     disk, ends = MemoryDisk(), dict[int, str]()
     async with no_leaks(), trio.open_nursery() as world:
         sick = Sick(fault)
-        network = Network(Calm(), world)  # type: ignore[arg-type]
-        network.hosts["sick.test"] = sick.accept
+        network = Network(Calm(), world)
+        host = network.add("sick.test", sick.accept)
         client = GatewayClient(
             servers={
                 "sick": Http("http://sick.test/mcp", network=network, timeout_s=250.0),
@@ -191,7 +191,7 @@ async def test_a_thousand_calls_of_which_each_tenth_meets_a_fault(
             for server in ("sick", "well"):
                 assert (await client.invoke_tool(server, "echo", {"n": 7_000})).text == "7000"
             assert held(client) == {}
-        assert network.most_open <= 10
+        assert host.most_open <= 10
         world.cancel_scope.cancel()
     check_log(disk)
 

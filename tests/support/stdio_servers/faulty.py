@@ -1,6 +1,7 @@
 """An MCP server (2026-07-28) on stdio that does as the arguments of a call say.
 
-See ``tests/support/faulty.py``. The file named by its argument has a byte for each call.
+See ``tests/support/faulty.py``. The file named by its argument has a byte for each call; one
+that a second argument names, a line with each call's ``number``.
 Standard library only: it starts fast.
 """
 
@@ -10,6 +11,13 @@ import os
 import sys
 
 TOOLS = [{"name": "echo", "inputSchema": {"type": "object"}}]
+DISCOVERY = {
+    "supportedVersions": ["2026-07-28"],
+    "capabilities": {"tools": {}},
+    "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "faulty", "version": "1"}},
+    "ttlMs": 0,
+    "cacheScope": "private",
+}
 HELD = [None]
 
 
@@ -27,10 +35,12 @@ def answer(message, **result):
     send(id=message["id"], result={"resultType": "complete", **result})
 
 
-def call(message, log):
+def call(message, log, numbers):
     os.write(log, b".")
     params = message["params"]
     arguments = params["arguments"]
+    if numbers is not None:
+        os.write(numbers, b"%d\n" % arguments["number"])
     token = params["_meta"].get("progressToken")
     names = {b"@ID": message["id"], b"@TOKEN": token, b"@HELD": HELD[0]}
     for text, times in arguments.get("say", ()):
@@ -52,21 +62,27 @@ def call(message, log):
         answer(message, content=[{"type": "text", "text": str(arguments.get("n", ""))}])
 
 
+def appending(path):
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+
 def main():
-    log = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log = appending(sys.argv[1])
+    numbers = appending(sys.argv[2]) if len(sys.argv) > 2 else None
     for line in sys.stdin.buffer:
         message = json.loads(line)
         method = message.get("method")
         if "id" not in message or method is None:
             continue
         if method == "server/discover":
-            answer(message, supportedVersions=["2026-07-28"], capabilities={"tools": {}})
+            answer(message, **DISCOVERY)
         elif method == "tools/list":
-            answer(message, tools=TOOLS, ttlMs=60_000)
+            answer(message, tools=TOOLS, ttlMs=60_000, cacheScope="private")
         elif method == "tools/call":
-            call(message, log)
+            call(message, log, numbers)
         elif method == "ping":
             answer(message)
 
 
-main()
+if __name__ == "__main__":
+    main()

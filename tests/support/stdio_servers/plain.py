@@ -13,6 +13,8 @@ DISCOVERY = {
     "supportedVersions": ["2026-07-28"],
     "capabilities": {"tools": {}},
     "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "plain", "version": "1"}},
+    "ttlMs": 0,
+    "cacheScope": "private",
 }
 TOOLS = [
     {"name": name, "inputSchema": {"type": "object"}} for name in ("echo", "hold", "crash", "told")
@@ -48,7 +50,8 @@ for line in sys.stdin:
     elif method == "server/discover":
         send(id=message["id"], result={"resultType": "complete", **DISCOVERY})
     elif method == "tools/list":
-        send(id=message["id"], result={"resultType": "complete", "tools": TOOLS, "ttlMs": 60000})
+        listed = {"tools": TOOLS, "ttlMs": 60000, "cacheScope": "private"}
+        send(id=message["id"], result={"resultType": "complete", **listed})
     elif method == "tools/call":
         call(message["id"], message["params"])
     elif method == "prompts/get":

@@ -152,6 +152,15 @@ def tool_stderr(_id, arguments):
     return {}
 
 
+def tool_line(_id, arguments):
+    """A line of so many bytes that is no message, and then the answer."""
+    block = b"x" * 65536
+    for _ in range(arguments["mebibytes"] * 16):
+        os.write(1, block)
+    os.write(1, b"\n")
+    return {}
+
+
 def tool_spawn(_id, arguments):
     """Leave a grandchild that holds our pipes; its pid is the answer."""
     ready_read, ready_write = os.pipe()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -40,4 +41,6 @@ def test_signing_out_of_nothing_is_done_at_once(
     config.write_text('[servers.db]\nurl = "https://db.example/mcp"\nauth = { store = "here" }\n')
     assert main(["logout", "db", "--config", str(config)]) == 0
     assert main(["logout", "db", "--json", "--config", str(config)]) == 0
-    assert capsys.readouterr().out == 'forgot the tokens of db\n{"server": "db"}\n'
+    said, as_json = capsys.readouterr().out.splitlines()
+    assert said == "forgot the tokens of db"
+    assert json.loads(as_json) == {"server": "db", "revoked": [], "unrevoked": {}}

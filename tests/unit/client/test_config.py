@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from sark_trio import (
+    AdaptiveConcurrency,
     BreakerOptions,
     Http,
+    Isolation,
     Registry,
+    Rego,
     ResourceLimits,
     RetryConfig,
     Settings,
@@ -19,7 +22,9 @@ from sark_trio import (
     WebSocket,
     load,
 )
+from sark_trio.client.build import client_of, policy_of
 from sark_trio.errors import ConfigError
+from sark_trio.machines.supervision import SuperviseOptions
 
 FULL = """
 [client]
@@ -362,3 +367,111 @@ def test_limits_of_a_server_that_we_start(tmp_path: Path) -> None:
     server = read(tmp_path, text).servers["x"]
     assert isinstance(server, Stdio)
     assert server.limits == ResourceLimits(rss_bytes_max=5, cpu_percent_max=80)
+
+
+def test_how_many_calls_a_server_gets_at_once(tmp_path: Path) -> None:
+    text = '[servers.x]\ncommand = "x"\n[servers.x.concurrency]\nlimit_max = 5\nwait_s = 0.5\n'
+    server = read(tmp_path, text).servers["x"]
+    assert server.concurrency == AdaptiveConcurrency(limit_max=5, wait_s=0.5)
+    assert read(tmp_path, text.partition("[servers.x.c")[0]).servers["x"].concurrency is None
+    with pytest.raises(ConfigError, match=r"servers\.x\.concurrency: limit_max must be from 1"):
+        read(tmp_path, text.replace("= 5", "= 0"))
+
+
+def test_breaker_and_retry_of_servers_that_have_none_of_their_own(tmp_path: Path) -> None:
+    text = """
+[client.breaker]
+failures = 9
+rate = { failure_percent = 50 }
+[client.retry]
+attempts = 1
+[servers.db]
+url = "https://db.example/mcp"
+retry = { attempts = 4 }
+[servers.files]
+url = "https://files.example/mcp"
+[policy]
+allow_all = true
+[audit]
+directory = "audit"
+"""
+    settings = read(tmp_path, text)
+    assert settings.breaker is not None
+    assert settings.breaker.failures == 9
+    assert settings.breaker.rate is not None
+    assert settings.retry == RetryConfig(attempts=1)
+    engine = client_of(settings)._engine
+    assert engine.upstream("db").retry.attempts == 4
+    assert engine.upstream("files").retry.attempts == 1
+    assert engine.upstream("files").breaker.options == settings.breaker
+    assert read(tmp_path, "").breaker is None
+
+
+def test_supervision_of_a_server_that_we_start(tmp_path: Path) -> None:
+    text = """
+[servers.files]
+command = ["server"]
+die_with_parent = true
+sha256 = "%s"
+[servers.files.supervision]
+restarts_max = 1
+window_s = 5
+cool_off_s = 5
+backoff = { multiplier = 3 }
+""" % ("ab" * 32)
+    server = read(tmp_path, text).servers["files"]
+    assert isinstance(server, Stdio)
+    assert server.supervision == SuperviseOptions(
+        restarts_max=1,
+        window_s=5,
+        cool_off_s=5,
+        backoff=RetryConfig(initial_delay_s=0.2, multiplier=3),
+    )
+    assert server.die_with_parent
+    assert server.sha256 == "ab" * 32
+
+
+def test_a_policy_may_be_evaluated_elsewhere(tmp_path: Path) -> None:
+    text = '[policy]\nrego = "policy.rego"\n[policy.isolation]\n'
+    assert read(tmp_path, text).policy.isolation == Isolation()
+    given = read(tmp_path, text + "evaluation_s = 2\nprocesses = 1\n").policy
+    assert given.isolation == Isolation(evaluation_s=2, processes=1)
+    policy = policy_of(given)
+    assert isinstance(policy, Rego)
+    assert policy.isolation == given.isolation
+    assert read(tmp_path, '[policy]\nrego = "policy.rego"\n').policy.isolation is None
+
+
+_STDIO = '[servers.a]\ncommand = ["x"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[client.breaker]\nfailures = 0", "client.breaker: failures must be from 1"),
+        ("[client.retry]\nattempt = 1", "client.retry: got an unexpected keyword"),
+        ("[client]\nretry = 3", "client.retry: expected a table, got 3"),
+        (
+            f"{_STDIO}supervision = {{ restarts_max = -1 }}",
+            "servers.a.supervision: restarts_max must be from 0",
+        ),
+        (f"{_STDIO}supervision = {{ backoff = 3 }}", "servers.a.supervision: 'backoff' must be"),
+        (f"{_STDIO}sha256 = 'abc'", "servers.a: sha256: 'abc' is not 64 digits"),
+        (
+            "[policy.isolation]\n",
+            "policy.isolation: only 'rego' is evaluated by us",
+        ),
+        (
+            "[policy]\nrego = 'a.rego'\nisolation = { processes = 0 }",
+            "policy.isolation: processes must be from 1",
+        ),
+        (
+            "[servers.a]\nurl = 'https://a.example'\nsupervision = {}",
+            "servers.a.supervision: unknown key",
+        ),
+    ],
+)
+def test_a_mistake_about_what_is_borne_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sark_trio.gateway.refusals import RpcRefused
 from sark_trio.gateway.sessions import Sessions
 
 STEPS = st.lists(
@@ -57,13 +58,36 @@ async def test_a_session_with_calls_is_neither_forgotten_nor_pushed_out() -> Non
     busy, other = sessions.open(0.0, "a", "v", None), sessions.open(0.0, "b", "v", None)
     assert busy is not None
     assert other is not None
-    busy.calls[1] = anyio.CancelScope()
-    assert sessions.find(50.0, "b", None) is None
-    assert sessions.find(50.0, "a", None) is busy
-    other = sessions.open(50.0, "c", "v", None)
-    assert other is not None
-    other.calls["x"] = anyio.CancelScope()
-    assert sessions.open(50.0, "d", "v", None) is None
-    sessions.close(busy)
-    assert busy.calls[1].cancel_called
-    assert sessions.open(50.0, "d", "v", None) is not None
+    scope = anyio.CancelScope()
+    with busy.calls.under_way(1, scope):
+        assert sessions.find(50.0, "b", None) is None
+        assert sessions.find(50.0, "a", None) is busy
+        other = sessions.open(50.0, "c", "v", None)
+        assert other is not None
+        with other.calls.under_way("x", anyio.CancelScope()):
+            assert sessions.open(50.0, "d", "v", None) is None
+            sessions.close(busy)
+            assert scope.cancel_called
+            assert sessions.open(50.0, "d", "v", None) is not None
+    with pytest.raises(RpcRefused, match="ended"), busy.calls.under_way(2, anyio.CancelScope()):
+        pass
+
+
+def test_nobody_pushes_out_the_sessions_of_others() -> None:
+    sessions = Sessions(sessions_max=4, owned_max=2)
+    alices = sessions.open(0.0, "a", "v", "user:alice")
+    for number in range(9):
+        assert sessions.open(1.0, f"b{number}", "v", "user:bob") is not None
+    assert sessions.find(1.0, "a", "user:alice") is alices
+    found = [n for n in range(9) if sessions.find(1.0, f"b{n}", "user:bob") is not None]
+    assert found == [7, 8]
+    for name in ("b7", "b8"):
+        session = sessions.find(2.0, name, "user:bob")
+        assert session is not None
+        sessions.close(session)
+        sessions.close(session)  # twice is once
+    assert len(sessions) == 1
+    for number in range(3):  # all of the room is there again
+        assert sessions.open(2.0, f"c{number}", "v", f"user:{number}") is not None
+    assert len(sessions) == 4
+    assert sessions.find(2.0, "a", "user:alice") is alices

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from sark_trio.governance.decision import SENSITIVITY_TTL_S, Decision, decode_decision, no_decision
+from sark_trio.governance.decision import (
+    DELEGATION_TTL_S,
+    SENSITIVITY_TTL_S,
+    Decision,
+    decode_decision,
+    no_decision,
+)
 
 
 def test_everything_a_policy_may_say_is_read() -> None:
@@ -40,7 +46,9 @@ def test_both_names_of_the_reason_and_of_the_id() -> None:
     assert decode_decision({"allow": True, "reason": "", "audit_reason": "x"}).reason == "x"
     assert decode_decision({"allow": True, "audit_id": "i"}).decision_id == "i"
     assert decode_decision({"allow": True, "decision_id": "i"}).decision_id == "i"
-    assert decode_decision(True, decision_id="x" * 200).decision_id is None
+    assert decode_decision(True, decision_id="x" * 128).decision_id == "x" * 128
+    for odd in ("x" * 129, "", 7):
+        assert decode_decision(True, decision_id=odd).decision_id is None  # type: ignore[arg-type]
 
 
 @pytest.mark.fault(24)
@@ -112,15 +120,46 @@ def test_reasons_are_bounded() -> None:
     assert len(decode_decision({"deny": "x" * 9_999}).reason) == 512
 
 
+@pytest.mark.parametrize(
+    ("said", "ttl_s"),
+    [
+        (None, None),
+        (0.5, 0.5),
+        (1, 1.0),
+        (86_401, 86_400.0),
+        (10**400, 86_400.0),
+        (0, 0.0),
+        (-1, 0.0),
+        (float("nan"), 0.0),
+        (True, 0.0),
+        ("5", 0.0),
+    ],
+)
+def test_a_lifetime_that_can_not_be_read_is_none_at_all(said: Any, ttl_s: float | None) -> None:
+    assert decode_decision({"allow": True, "cache_ttl": said}).ttl_s == ttl_s
+
+
 def test_no_decision_never_allows() -> None:
     assert no_decision("f", reason="r", revision="v") == Decision(
         allow=False, reason="r", fault="f", revision="v"
     )
 
 
+def test_a_decision_does_not_show_the_arguments() -> None:
+    assert "hunter2" not in repr(Decision(allow=True, arguments={"password": "hunter2"}))
+
+
 def test_a_decision_allows_by_a_boolean_only() -> None:
     with pytest.raises(TypeError, match="allow"):
         Decision(allow="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ttl_s", [True, "5", float("nan"), [5]])
+def test_a_lifetime_is_a_number(ttl_s: Any) -> None:
+    with pytest.raises(TypeError, match="ttl_s must be a number of seconds"):
+        Decision(allow=True, ttl_s=ttl_s)
+    for good in (None, 0, 0.5, 10**400, float("inf")):
+        assert Decision(allow=True, ttl_s=good).ttl_s == good
 
 
 def test_lifetimes_by_sensitivity_are_the_documented_ones() -> None:
@@ -131,3 +170,4 @@ def test_lifetimes_by_sensitivity_are_the_documented_ones() -> None:
         "high": 60.0,
         "critical": 0.0,
     }
+    assert DELEGATION_TTL_S == 60.0

@@ -47,6 +47,8 @@ def test_denials_and_dead_or_large_entries_are_not_kept() -> None:
     cache.put(0.0, b"b", YES, ttl_s=0, size=1)
     cache.put(0.0, b"c", YES, ttl_s=5, size=16_385)
     assert cache.statistics().entries == 0
+    cache.put(0.0, b"d", YES, ttl_s=5, size=16_384)
+    assert cache.statistics().entries == 1
 
 
 def test_a_new_revision_empties_it() -> None:
@@ -55,6 +57,21 @@ def test_a_new_revision_empties_it() -> None:
     assert cache.get(0.0, b"k", "other") is None
     assert cache.get(0.0, b"k", "r") is None
     assert cache.statistics().flushes == 1
+
+
+def test_an_epoch_ends_whenever_the_policy_may_be_another() -> None:
+    cache = DecisionCache()
+    epochs = [cache.epoch]
+    cache.get(0.0, b"k", "r")  # the first revision is news, too
+    epochs.append(cache.epoch)
+    cache.put(0.0, b"k", YES, ttl_s=5, size=1)
+    cache.get(0.0, b"k", "r")
+    epochs.append(cache.epoch)
+    cache.get(0.0, b"k", "other")
+    epochs.append(cache.epoch)
+    cache.flush()
+    epochs.append(cache.epoch)
+    assert epochs == [0, 1, 1, 2, 3]
 
 
 def test_the_least_recently_used_goes_first() -> None:
@@ -68,9 +85,10 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 def test_an_empty_cache_keeps_nothing() -> None:
-    cache = DecisionCache(entries_max=0)
-    cache.put(0.0, b"k", YES, ttl_s=5, size=1)
-    assert cache.get(0.0, b"k", "r") is None
+    for cache in (DecisionCache(entries_max=0), DecisionCache(ttl_max_s=0)):
+        cache.put(0.0, b"k", YES, ttl_s=5, size=1)
+        assert cache.get(0.0, b"k", "r") is None
+        cache.check_invariants()
 
 
 @pytest.mark.parametrize("options", [{"entries_max": -1}, {"ttl_max_s": -1}, {"ttl_max_s": 61}])

@@ -94,8 +94,16 @@ def test_what_is_refused_before_any_policy_is_asked(
     ],
 )
 def test_what_can_be_no_question(facts: dict[str, Any]) -> None:
-    with pytest.raises((ValueError, TypeError)):
+    (name,) = facts
+    with pytest.raises(ValueError, match=name):
         asked(**facts)
+
+
+def test_what_can_just_be_a_question() -> None:
+    shortest = asked(target="b", message_type="m")
+    assert (shortest.depth, DEPTH_MAX) == (0, 2)
+    assert asked(target="x" * 512).target == "x" * 512
+    assert "hunter2" not in repr(asked(payload_metadata={"password": "hunter2"}))
 
 
 @pytest.mark.fault(21, 26)

@@ -65,6 +65,19 @@ def test_paths_of_what_was_taken_are_told() -> None:
     )
 
 
+def test_parameters_that_are_taken_whole_are_told() -> None:
+    facts = ToolFacts(parameters={"a", "pin"}, sensitive_params={"PIN"})
+    filtered = ParameterFilter(unknown="strip").apply({"b~c/d": 1, "pin": 2, "a": 3}, facts)
+    assert filtered == Filtered(arguments={"a": 3}, removed=("/b~0c~1d", "/pin"))
+    assert "3" not in repr(filtered)
+
+
+def test_a_rule_set_may_be_compiled_already() -> None:
+    made = ParameterFilter(allow=["/a", "/b"], deny=["/b"])
+    again = ParameterFilter(allow=made.allow, deny=made.deny, redact=made.deny)
+    assert again.apply({"a": 1, "b": 2, "c": 3}).arguments == {"a": 1}
+
+
 def test_paths_are_listed_up_to_a_bound() -> None:
     filtered = ParameterFilter(deny=["/a/*"]).apply({"a": [0] * 2_000})
     assert len(filtered.removed) == 1_000
@@ -113,6 +126,8 @@ def test_bad_rules_are_refused_at_once(rules: dict[str, Any]) -> None:
     [
         ({"a": 1}, {}),
         ({"a": [1, 2, 3]}, {"a": [1, 3]}),
+        ({"a": [1, 2, 3]}, {"a": [1]}),
+        ({"a": [1, 2]}, {"a": []}),
         ({"a": [{"x": 1, "y": 1}, {"x": 2}]}, {"a": [{"x": 1}, {}]}),
         ({"a": None, "b": True, "c": "s"}, {"a": None, "b": True, "c": "s"}),
     ],

@@ -14,9 +14,11 @@ from joserfc import jwk, jws
 from sark_trio import errors
 from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.governance.principal import Principal
+from sark_trio.machines.deadline import TIME_S_MAX
 
 NOW = 1_800_000_000.0
 SECRET = jwk.OctKey.generate_key(256)
+LONG = jwk.OctKey.generate_key(512)
 RSA = jwk.RSAKey.generate_key(2048)
 EC = jwk.ECKey.generate_key("P-256")
 ED = jwk.OKPKey.generate_key("Ed25519")
@@ -56,6 +58,16 @@ def _part(value: Any) -> str:
     return _encoded(json.dumps(value).encode())
 
 
+def _signed(**header: Any) -> str:
+    """A token with a good signature, whatever its header says."""
+    return _sealed(f"{_part({'alg': 'HS256', **header})}.{_part(claims())}")
+
+
+def _sealed(signed: str) -> str:
+    secret = base64.urlsafe_b64decode(SECRET.as_dict()["k"] + "==")
+    return f"{signed}.{_encoded(hmac.digest(secret, signed.encode(), 'sha256'))}"
+
+
 def verifier(*keys: dict[str, Any], **options: Any) -> TokenVerifier:
     defaults: dict[str, Any] = {
         "keys": {"keys": list(keys or (public(EC, kid="1"),))},
@@ -79,11 +91,15 @@ def reason(check: TokenVerifier, text: Any, now: float = NOW) -> str:
     ("key", "algorithm"),
     [
         (SECRET, "HS256"),
-        (RSA, "RS256"),
-        (RSA, "PS256"),
+        (LONG, "HS384"),
+        (LONG, "HS512"),
+        *[(RSA, f"{kind}{bits}") for kind in ("RS", "PS") for bits in (256, 384, 512)],
         (EC, "ES256"),
+        (jwk.ECKey.generate_key("P-384"), "ES384"),
+        (jwk.ECKey.generate_key("P-521"), "ES512"),
         (ED, "Ed25519"),
         (ED, "EdDSA"),
+        (jwk.OKPKey.generate_key("Ed448"), "EdDSA"),
     ],
 )
 def test_a_good_token_is_a_principal(key: Any, algorithm: str) -> None:
@@ -100,10 +116,16 @@ def test_a_good_token_is_a_principal(key: Any, algorithm: str) -> None:
 
 @pytest.mark.security(5)
 def test_none_and_unlisted_algorithms_are_refused() -> None:
-    for algorithm in ("none", "None", "NONE", "", None, 7):
-        forged = f"{_part({'alg': algorithm})}.{_part(claims())}."
-        assert reason(verifier(), forged) == "token_invalid"
+    for algorithm in ("none", "None", "NONE", "", None, 7, ["ES256"]):
+        for signature in ("", "AA"):
+            forged = f"{_part({'alg': algorithm})}.{_part(claims())}.{signature}"
+            assert reason(verifier(), forged) == "token_invalid"
     assert reason(verifier(), token(SECRET, "HS256")) == "token_invalid"
+    # Also where the key would fit, and the signature is good.
+    check = verifier(public(RSA), algorithms=["RS256"])
+    assert check.verify_nowait(token(RSA, "RS256"), NOW).id == "alice"
+    for algorithm in ("PS256", "RS512"):
+        assert reason(check, token(RSA, algorithm)) == "token_invalid"
     for algorithms in (["none"], [], ["HS1"]):
         with pytest.raises(ValueError, match="algorithms"):
             verifier(algorithms=algorithms)
@@ -145,10 +167,21 @@ def test_what_is_no_token_is_refused(text: Any) -> None:
     assert reason(verifier(), text) == "token_invalid"
 
 
+def test_a_token_is_as_long_as_a_header_can_be() -> None:
+    sizes = {}
+    for more in range(12_000, 12_100):
+        text = token(SECRET, "HS256", claims(filler="x" * more))
+        sizes[len(text)] = text
+    check = verifier(public(SECRET), algorithms=["HS256"])
+    assert check.verify_nowait(sizes[16_384], NOW).id == "alice"
+    assert reason(check, sizes[16_385]) == "token_invalid"
+
+
 def test_headers_that_are_not_understood_are_refused() -> None:
-    for header in ({"kid": 7}, {"crit": ["exp"], "exp": 1}):
-        text = f"{_part({'alg': 'ES256', **header})}.e30.e30"
-        assert reason(verifier(), text) == "token_invalid"
+    check = verifier(public(SECRET, kid="7"), algorithms=["HS256"])
+    assert check.verify_nowait(_signed(), NOW).id == "alice"
+    for header in ({"kid": 7}, {"kid": ["7"]}, {"crit": ["exp"], "exp": 1}, {"crit": []}):
+        assert reason(check, _signed(**header)) == "token_invalid"
 
 
 def test_a_signature_that_is_empty_or_no_base64_is_refused() -> None:
@@ -168,6 +201,36 @@ def test_every_changed_character_of_a_signature_is_noticed() -> None:
         assert reason(verifier(), forged) == "token_invalid"
 
 
+def test_a_token_has_one_spelling() -> None:
+    """Padding, other alphabets and unused bits: none may give one token a second hash."""
+    head, _, signature = token(SECRET, "HS256").rpartition(".")
+    check = verifier(public(SECRET), algorithms=["HS256"])
+    assert check.verify_nowait(f"{head}.{signature}", NOW).id == "alice"
+    # 32 bytes are 43 characters, the last of which holds four bits and two unused ones.
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    twin = alphabet[alphabet.index(signature[-1]) + 1]
+    protected, _, payload = head.partition(".")
+    for other in (
+        f"{head}.{signature[:-1]}{twin}",
+        f"{head}.{signature}=",
+        f"{head}.{signature}\n",
+        f"{head}.{signature[:9]} {signature[9:]}",
+        f"{protected}=.{payload}.{signature}",
+    ):
+        assert reason(check, other) == "token_invalid"
+
+
+def test_what_was_signed_in_another_form_is_no_token() -> None:
+    """RFC 7515, sections 2 and 3.1: a good signature makes it none."""
+    head, body = _part({"alg": "HS256"}), _part(claims())
+    check = verifier(public(SECRET), algorithms=["HS256"])
+    assert check.verify_nowait(_sealed(f"{head}.{body}"), NOW).id == "alice"
+    padded = base64.urlsafe_b64encode(b'{"alg": "HS256" }').decode()
+    assert padded.endswith("=")
+    for signed in (f"{padded}.{body}", f"{head}.{body}=", f"{head}.{body}.", f"{head}.{body} "):
+        assert reason(check, _sealed(signed)) == "token_invalid"
+
+
 @pytest.mark.security(5)
 @pytest.mark.parametrize(
     ("changes", "expected"),
@@ -177,7 +240,9 @@ def test_every_changed_character_of_a_signature_is_noticed() -> None:
         ({"exp": "never"}, "token_claims"),
         ({"exp": True}, "token_claims"),
         ({"exp": 10**400}, "token_claims"),  # no double holds it
+        ({"exp": TIME_S_MAX}, "token_claims"),
         ({"nbf": 10**400}, "token_claims"),
+        ({"nbf": -TIME_S_MAX}, "token_claims"),
         ({"iat": -(10**400)}, "token_claims"),
         ({"nbf": NOW + 31}, "token_not_yet_valid"),
         ({"iat": NOW + 31}, "token_not_yet_valid"),
@@ -223,15 +288,57 @@ def test_which_key() -> None:
     assert reason(two, token(kid="2")) == "token_invalid"
     assert reason(two, token(kid="3")) == "token_invalid"
     assert reason(two, token()) == "token_invalid"  # which of the two?
-    for members in ({"use": "enc"}, {"alg": "ES384"}, {"crv": "P-384"}):
+    for members in (
+        {"use": "enc"},
+        {"alg": "ES384"},
+        {"crv": "P-384"},
+        {"crv": ["P-256"]},
+        {"key_ops": ["sign"]},
+        {"key_ops": "verify"},
+    ):
         with pytest.raises(errors.ConfigError, match="no key fits"):
             verifier(public(EC, **members))
+
+
+def test_a_key_of_an_unknown_shape_costs_no_other() -> None:
+    strange = {"kty": "EC", "crv": [], "kid": ["1"], "x": 1, "y": {}}
+    good = public(EC, kid="1", key_ops=["verify"])
+    assert verifier(strange, good).verify_nowait(token(kid="1"), NOW).id == "alice"
 
 
 def test_the_algorithm_chooses_among_keys_of_several_types() -> None:
     check = verifier(public(RSA), public(EC), public(ED), algorithms=["RS256", "ES256", "EdDSA"])
     for key, algorithm in ((RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")):
         assert check.verify_nowait(token(key, algorithm), NOW).id == "alice"
+
+
+def test_a_set_has_a_hundred_keys_at_most() -> None:
+    keys = [public(EC, kid=str(number)) for number in range(100)]
+    assert verifier(*keys).verify_nowait(token(kid="99"), NOW).id == "alice"
+    with pytest.raises(errors.ConfigError, match="at most 100 keys"):
+        verifier(*keys, keys[0])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"leeway_s": -1},
+        {"leeway_s": 61},
+        {"refetch_interval_s": 0},
+        {"keys_age_max_s": 0},
+    ],
+)
+def test_options_that_can_not_be_are_refused(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(ValueError, match=name):
+        verifier(**wrong)
+    verifier(leeway_s=0, refetch_interval_s=0.1, keys_age_max_s=0.1)
+    verifier(leeway_s=60)
+
+
+def test_a_verifier_shows_no_key() -> None:
+    check = verifier(public(SECRET), algorithms=["HS256"])
+    assert SECRET.as_dict()["k"] not in repr(check)
 
 
 @pytest.mark.parametrize(
@@ -244,12 +351,25 @@ def test_the_algorithm_chooses_among_keys_of_several_types() -> None:
         {"keys": [{}] * 101},
         {"keys": [{"kty": "oct", "k": "c2hvcnQ"}]},
         {"keys": [{"kty": "oct", "k": "!"}]},
+        {"keys": [{"kty": "oct", "k": "c2VjcmV0" * 6 + "!!!!"}]},
         7,
     ],
 )
 def test_a_bad_key_set_is_a_wrong_configuration(keys: Any) -> None:
     with pytest.raises(errors.ConfigError):
         verifier(keys=keys, algorithms=["HS256"])
+
+
+def test_a_secret_is_as_long_as_the_longest_hash_that_it_is_used_with() -> None:
+    """RFC 7518, section 3.2."""
+    for algorithms, bits in ((["HS256"], 256), (["HS384"], 384), (["HS256", "HS512"], 512)):
+        enough = public(jwk.OctKey.generate_key(bits))
+        assert verifier(enough, algorithms=algorithms).algorithms == frozenset(algorithms)
+        short = public(jwk.OctKey.generate_key(bits - 8))
+        with pytest.raises(errors.ConfigError, match=f"must have {bits // 8} bytes"):
+            verifier(short, algorithms=algorithms)
+    # Its own "alg" says which one it is used with.
+    verifier(public(SECRET, alg="HS256"), algorithms=["HS256", "HS512"])
 
 
 def test_a_key_that_can_not_be_loaded_verifies_nothing() -> None:
@@ -305,6 +425,17 @@ def test_keys_grow_old_and_an_outage_then_denies() -> None:
     assert issuer.asked == 3
 
 
+def test_a_clock_that_was_set_back_makes_no_key_younger() -> None:
+    text = token(kid="1", body=claims(exp=NOW + 9_000))
+    issuer = Issuer([public(EC, kid="1")])
+    check = verifier(keys=issuer)
+    assert verify(check, text, NOW) == "alice"
+    assert verify(check, text, NOW - 100) == "alice"
+    assert issuer.asked == 2
+    assert verify(check, text, NOW - 100) == "alice"
+    assert issuer.asked == 2
+
+
 def test_an_outage_for_an_unknown_key_leaves_the_known_ones() -> None:
     issuer = Issuer([public(EC, kid="1")], OSError())
     check = verifier(keys=issuer)
@@ -337,6 +468,32 @@ def test_an_rsa_key_that_is_too_short_is_no_key() -> None:
     both = verifier(public(short, kid="old"), public(RSA, kid="new"), algorithms=["RS256"])
     assert reason(both, token(short, "RS256", kid="old")) == "token_invalid"
     assert both.verify_nowait(token(RSA, "RS256", kid="new"), NOW).id == "alice"
+
+
+def test_how_long_old_keys_outlive_a_fetch_that_hangs_is_exact() -> None:
+    """The longest: *keys_age_max_s* and *refetch_interval_s* together."""
+    asked = 0
+
+    async def fetch() -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            await trio.sleep_forever()
+        return {"keys": [public(EC, kid="1")]}
+
+    async def main() -> None:
+        check = verifier(keys=fetch, keys_age_max_s=20, refetch_interval_s=5)
+        assert (await check.verify(token(), NOW)).id == "alice"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check.verify, token(), NOW + 22)
+            await trio.testing.wait_all_tasks_blocked()
+            assert (await check.verify(token(), NOW + 24.9)).id == "alice"
+            with pytest.raises(errors.Denied) as caught:
+                await check.verify(token(), NOW + 25)
+            assert caught.value.reason == "keys_unavailable"
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
 
 
 def test_old_keys_do_not_outlive_a_fetch_that_hangs() -> None:

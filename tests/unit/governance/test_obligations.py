@@ -37,6 +37,7 @@ def test_none_is_none() -> None:
         [{**REDACT, "more": 1}],
         [{"type": "strip_parameters"}],
         [{"type": "strip_parameters", "paths": ["a"]}],
+        [{"type": "strip_controls", "only": "bidi"}],
         [{"type": "limit_result"}],
         [{"type": "limit_result", "bytes_max": 1.5}],
         [{"type": "limit_result", "bytes_max": True}],
@@ -74,3 +75,12 @@ def test_results_are_redacted_first_and_measured_last() -> None:
 
 def test_a_limit_may_be_zero() -> None:
     assert LimitResult(0).bytes_max == 0
+
+
+@pytest.mark.security(17)
+def test_what_hides_a_secret_from_redaction_is_taken_out_first() -> None:
+    result = {"content": [{"type": "text", "text": "ann\u200b@example.com \x1b[8mhidden\x1b[0m"}]}
+    obligations = parse_obligations([REDACT, LIMIT, {"type": "strip_controls"}])
+    shown = apply_obligations(result, obligations)
+    assert shown.value["content"][0]["text"] == "[redacted:email] hidden"
+    assert shown.counts == (("control", 1), ("email", 1))

@@ -40,10 +40,24 @@ def test_what_is_sent() -> None:
     assert url == (
         "http://127.0.0.1:8181/v1/data/mcp/gateway?provenance=true&strict-builtin-errors=true"
     )
-    assert ("authorization", "Bearer t0ken") in headers
+    assert headers == [
+        ("content-type", "application/json"),
+        ("accept", "application/json"),
+        ("authorization", "Bearer t0ken"),
+    ]
     assert body == b'{"input":' + Question.of(query()).encoded + b"}"
     assert timeout_s == 0.5
     assert jsontext.decode(body)["input"]["user"]["id"] == "alice"
+
+
+def test_without_a_token_there_is_no_authorization() -> None:
+    wire = Wire(b'{"result":true}')
+    opa = Opa("https://opa.example/base//", path="/v1/data/a b/%7E/\u00e9", timeout_s=10).bind(wire)
+    assert ask(opa).allow
+    [(_, url, headers, _, timeout_s)] = wire.sent
+    assert url.startswith("https://opa.example/base/v1/data/a%20b/%7E/%C3%A9?provenance=true&")
+    assert [name for name, _ in headers] == ["content-type", "accept"]
+    assert timeout_s == 10
 
 
 def test_the_token_is_shown_nowhere() -> None:
@@ -95,12 +109,31 @@ def test_a_revision_is_remembered_from_answers_that_count() -> None:
         ('{"bundles":{}}', None),
         ('{"bundles":{"a":7}}', "a=None"),
         ('{"bundles":[]}', None),
+        (f'{{"revision":"{"r" * 1_024}"}}', "r" * 1_024),
         ("7", None),
     ],
 )
 def test_revisions_as_old_and_new_servers_write_them(provenance: str, revision: str) -> None:
     answer = f'{{"result":true,"provenance":{provenance}}}'
     assert read_answer(200, answer.encode()) == Decision(allow=True, revision=revision)
+
+
+def test_long_revisions_that_differ_at_their_end_stay_two() -> None:
+    """A new revision empties the cache of decisions, so none may look like another."""
+    found = set()
+    for end in "ab":
+        revision = "r" * 1_024 + end
+        for provenance in ({"revision": revision}, {"bundles": {"x": {"revision": revision}}}):
+            answer = jsontext.encode({"result": True, "provenance": provenance})
+            found.add(read_answer(200, answer).revision)
+    assert len(found) == 4
+    assert all(one is not None and len(one) == 71 for one in found)
+
+
+def test_an_answer_may_be_as_large_as_a_mebibyte() -> None:
+    answer = b'{"result":true}'.ljust(1 << 20)
+    assert read_answer(200, answer).allow
+    assert read_answer(200, answer + b" ").reason == "too_large"
 
 
 @pytest.mark.fault(19)
@@ -131,6 +164,20 @@ def test_what_is_no_answer_denies(status: int, body: bytes, reason: str) -> None
     assert decision.fault is not None
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (500, b"", "OPA answered with status 500"),
+        (200, b" " * ((1 << 20) + 1), "OPA answered 1048577 bytes"),
+        (200, b"<html>", "OPA's answer is not JSON"),
+        (200, b"[true]", "OPA's answer is not an object"),
+        (200, b"{}", "OPA's answer has no result"),
+    ],
+)
+def test_the_record_says_what_was_wrong_with_it(status: int, body: bytes, words: str) -> None:
+    assert read_answer(status, body).fault == words
+
+
 def test_the_decision_id_is_the_servers() -> None:
     answer = b'{"decision_id":"d1","result":{"allow":true,"audit_id":"a"}}'
     assert read_answer(200, answer).decision_id == "d1"
@@ -144,6 +191,10 @@ def test_the_decision_id_is_the_servers() -> None:
         {"url": "http://"},
         {"url": "h:8181"},
         {"url": "http://u:p@h"},
+        {"url": "http://u@h"},
+        {"url": "http://:p@h"},
+        {"url": "http://h?"},
+        {"url": "http://h/#"},
         {"url": "http://h/?a=b"},
         {"url": "http://h/#a"},
         {"path": "/v1/query"},

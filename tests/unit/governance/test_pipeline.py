@@ -16,7 +16,7 @@ from sark_trio.governance.filters import ParameterFilter, ToolFacts
 from sark_trio.governance.obligations import parse_obligations
 from sark_trio.governance.pipeline import AllowAll, Governor, Verdict
 from sark_trio.governance.principal import Principal
-from sark_trio.governance.query import DISCOVER, Query, Question
+from sark_trio.governance.query import DISCOVER, Question
 from sark_trio.governance.rego import Rego
 from tests.support.governance import Answers, load, query
 
@@ -258,8 +258,9 @@ def test_lifetimes(sensitivity: str, ttl_s: float | None, ends: float) -> None:
 def test_a_denial_is_asked_again() -> None:
     answers = Answers(Decision(allow=False, revision="r"), YES, revision="r")
     governor = Governor(policy=answers)
-    assert not decide(governor).allow
-    assert decide(governor).allow
+    for allow, cached in ((False, False), (True, False), (True, True)):
+        verdict = decide(governor)
+        assert (verdict.allow, verdict.cached) == (allow, cached)
 
 
 def test_a_later_denial_drops_an_allow_that_came_meanwhile() -> None:
@@ -316,6 +317,7 @@ def test_a_decision_of_a_replaced_policy_is_bound_to_it_and_not_kept() -> None:
         governor = Governor(policy=Old())
         verdict = await governor.decide(7.0, query())
         assert (verdict.allow, verdict.revision, verdict.valid_until) == (True, "old", 7.0)
+        assert not verdict.cached
         assert not (await governor.decide(7.0, query())).allow
 
     trio.run(main)
@@ -339,8 +341,12 @@ def test_an_answer_to_a_question_from_before_a_flush_is_not_kept(how: str) -> No
         go_on, engine = trio.Event(), Slow()
         governor = Governor(policy=engine)
         slow = query(arguments={"sql": "slow"})
+
+        async def first() -> None:
+            assert not (await governor.decide(0.0, slow)).cached
+
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(governor.decide, 0.0, slow)
+            nursery.start_soon(first)
             await trio.testing.wait_all_tasks_blocked()
             if how == "replaced by itself":
                 governor.replace_policy(engine)
@@ -354,17 +360,6 @@ def test_an_answer_to_a_question_from_before_a_flush_is_not_kept(how: str) -> No
         assert engine.asked == asked + 1
 
     trio.run(main)
-
-
-def test_lists_are_filtered_and_an_outage_is_no_empty_list() -> None:
-    def tools(who: Principal) -> list[Query]:
-        return [query(principal=who, action=DISCOVER, tool=name) for name in ("a", "b")]
-
-    governor = Governor(policy=load("gateway.rego"))
-    known, nobody = tools(Principal(id="a", roles=("viewer",))), tools(Principal.anonymous())
-    assert trio.run(governor.filter_list, 0.0, known + nobody) == known
-    with pytest.raises(errors.PolicyUnavailable):
-        trio.run(Governor(policy=Answers(YES, OSError())).filter_list, 0.0, known)
 
 
 def test_a_closed_governor_denies_and_lets_its_engine_go() -> None:

@@ -97,6 +97,50 @@ def test_claims_of_the_original_are_read() -> None:
     )
 
 
+def test_other_names_of_the_same_claims_are_read() -> None:
+    who = Principal.from_claims({"sub": "u", "scp": "a b", "groups": ["g"], "environment": "prod"})
+    assert (who.permissions, who.teams, who.environment) == (("a", "b"), ("g",), "prod")
+
+
+def test_what_only_agents_have_is_read_of_agents_only() -> None:
+    claims = {"sub": "u", "agent_type": "worker", "capabilities": ["query"]}
+    user = Principal.from_claims(claims)
+    assert (user.kind, user.agent_type, user.capabilities) == ("user", None, ())
+    agent = Principal.from_claims({**claims, "agent_id": "a"})
+    assert (agent.kind, agent.agent_type, agent.capabilities) == ("agent", "worker", ("query",))
+
+
+@pytest.mark.parametrize(
+    ("claims", "kind", "name"),
+    [
+        ({"sub": "u"}, "user", "u"),
+        ({"sub": "u", "client_id": "c"}, "user", "u"),
+        ({"client_id": "c"}, "service", "c"),
+        ({"agent_id": "a", "client_id": "c"}, "agent", "a"),
+        ({"agent_id": "a", "sub": "u", "client_id": "c"}, "agent", "a"),
+    ],
+)
+def test_who_it_is_among_several_ids(claims: dict[str, Any], kind: str, name: str) -> None:
+    who = Principal.from_claims(claims)
+    assert (who.kind, who.id) == (kind, name)
+
+
+def test_a_token_is_read_by_its_verifier() -> None:
+    class Verifier:
+        def verify_nowait(self, token: str, now_wall: float) -> Principal:
+            return Principal(id=f"{token}@{now_wall}")
+
+    assert Principal.from_token("t", Verifier(), now_wall=7.5).id == "t@7.5"
+
+
+def test_as_much_as_is_allowed_is_taken() -> None:
+    names = [str(number) for number in range(1_000)]
+    who = Principal(id="a" * 512, roles=tuple(names), claims={"list": names[:998]})
+    assert (len(who.id), len(who.roles), len(who.claims["list"])) == (512, 1_000, 998)
+    with pytest.raises(ValueError, match="claims: more than 1000 values"):
+        Principal(id="a", claims={"list": names[:999]})
+
+
 def test_agents_and_services() -> None:
     agent = Principal.from_claims(
         {"agent_id": "a1", "sub": "x", "trust_level": "limited", "environment": "prod"}

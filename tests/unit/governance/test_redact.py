@@ -18,7 +18,7 @@ def test_content_and_structured_content_alike() -> None:
             {"type": "text", "text": json.dumps(rows)},
             {"type": "text", "text": "call +49 30 12345678 or bob@example.com"},
             {"type": "resource", "resource": {"uri": "file:///a", "text": "eve@example.com"}},
-            {"type": "image", "data": "bob@example.com", "mimeType": "image/png"},
+            {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"},
         ],
         "structuredContent": rows,
         "isError": True,
@@ -37,7 +37,7 @@ def test_content_and_structured_content_alike() -> None:
                 "type": "resource",
                 "resource": {"uri": "file:///a", "text": "[redacted:email]"},
             },
-            {"type": "image", "data": "bob@example.com", "mimeType": "image/png"},
+            {"type": "image", "data": "aGVsbG8=", "mimeType": "image/png"},
         ],
         "structuredContent": masked,
         "isError": True,
@@ -52,17 +52,39 @@ def test_a_key_in_content_is_met_too() -> None:
 
 
 def test_only_what_is_binary_is_left_alone() -> None:
-    mail = "bob@example.com"
+    octets = "AKIAIOSFODNN7EXAMPLE"  # Base64, and an accident
     blocks = [
-        {"type": "audio", "data": mail},
-        {"type": "text", "text": "", "data": mail},
-        {"type": "resource", "resource": {"uri": "file:///a", "blob": mail}},
-        {"blob": mail, "_meta": {"data": mail, "mimeType": mail}},
+        {"type": "audio", "data": octets},
+        {"type": "image", "data": octets},
+        {"type": "text", "text": "", "data": octets},
+        {"type": "resource", "resource": {"uri": "file:///a", "blob": octets}},
+        {"blob": octets, "_meta": {"data": octets, "mimeType": octets}},
     ]
-    redacted = Redactor(patterns=["email"]).result({"content": blocks})
-    assert dict(redacted.counts) == {"email": 4}
+    redacted = Redactor(patterns=["aws_key"]).result({"content": blocks})
+    assert dict(redacted.counts) == {"aws_key": 4}
     assert redacted.value["content"][0] == blocks[0]
-    assert redacted.value["content"][2] == blocks[2]
+    assert redacted.value["content"][1] == blocks[1]
+    assert redacted.value["content"][3] == blocks[3]
+
+
+@pytest.mark.parametrize("data", ["aGVs\r\nbG8=\r\n", "aGVsbG8", "a-b_", "aa==", ""])
+def test_every_spelling_of_base64_is_binary(data: str) -> None:
+    result = {"content": [{"type": "image", "data": data}]}
+    assert Redactor(keys=["ssn"], patterns=["email"]).result(result).value == result
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["bob@example.com", {"ssn": "1"}, [{"ssn": "1"}], '{"ssn":"1"}', "aGVsbG8= bob@example.com"],
+)
+@pytest.mark.parametrize("block", [{"type": "image"}, {"type": "audio"}, {"uri": "file:///a"}])
+def test_what_is_no_base64_is_not_binary_wherever_it_stands(
+    block: dict[str, Any], data: Any
+) -> None:
+    member = "blob" if "uri" in block else "data"
+    redacted = Redactor(keys=["ssn"], patterns=["email"]).result({"x": {**block, member: data}})
+    assert dict(redacted.counts) in ({"email": 1}, {"key": 1})
+    assert redacted.value["x"][member] != data
 
 
 def test_a_name_that_stands_twice_in_a_text_hides_nothing() -> None:
@@ -97,6 +119,40 @@ def test_names_and_numbers_are_data() -> None:
     assert redacted.counts == (("credit_card", 1), ("email", 2))
 
 
+def test_the_shortest_card_is_one_without_quotes_too() -> None:
+    redactor = Redactor(patterns=["credit_card"])
+    value = [1_000_000_000_009, -4_222_222_222_222, 999_999_999_991, 1.0, True, None]
+    card = "[redacted:credit_card]"
+    assert redactor.value(value).value == [card, f"-{card}", *value[2:]]
+
+
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}])
+def test_values_are_read_as_deep_as_any_value_of_ours_may_be(wrap: Any) -> None:
+    redactor = Redactor(keys=["ssn"], patterns=["email"])
+    deep: Any = "bob@example.com"
+    for _ in range(64):
+        deep = wrap(deep)
+    for redact in (
+        redactor.value,
+        lambda value: redactor.result({"structuredContent": value}),
+        lambda value: redactor.result({"content": value}),
+    ):
+        assert dict(redact(deep).counts) == {"email": 1}
+        assert dict(redact(wrap(deep)).counts) == {"depth": 1}
+
+
+def test_a_text_is_read_as_json_only_where_a_rule_asks_for_names() -> None:
+    text = '{"a" : "bob@example.com", "ssn" : [ 1 ]}'
+    masked = text.replace("bob@example.com", "[redacted:email]")
+    assert Redactor(patterns=["email"]).text(text).value == masked
+    both = '{"a":"[redacted:email]","ssn":"[redacted:key]"}'
+    assert Redactor(keys=["ssn"], patterns=["email"]).text(text).value == both
+    assert Redactor(paths=["/ssn"]).text(text).counts == (("path", 1),)
+    assert Redactor(keys=["ssn"]).text(' \n[{"ssn":1}]').value == '[{"ssn":"[redacted:key]"}]'
+    # What was not touched is not written anew.
+    assert Redactor(keys=["other"]).text(text).value == text
+
+
 def test_a_value_too_deep_to_read_is_masked() -> None:
     deep: Any = "bob@example.com"
     for _ in range(80):
@@ -123,11 +179,25 @@ def test_no_rule_changes_nothing() -> None:
         {"keys": [1]},
         {"keys": [str(i) for i in range(1_001)]},
         {"patterns": ["nope"]},
+        {"patterns": ["email, iban"]},
     ],
 )
 def test_bad_rules_are_refused(rules: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"path|keys|pattern"):
         Redactor(**rules)
+
+
+def test_rules_are_as_many_as_are_allowed_and_are_told_in_words() -> None:
+    assert len(Redactor(keys=[str(i) for i in range(1_000)]).keys) == 1_000
+    with pytest.raises(
+        ValueError, match="no pattern is called 'nope'; there are aws_key, bearer, "
+    ):
+        Redactor(patterns=["nope"])
+
+
+def test_neither_rules_nor_results_are_shown() -> None:
+    redactor = Redactor(paths=["/hunter2"], patterns=["email"])
+    assert "hunter2" not in repr(redactor) + repr(redactor.text("hunter2"))
 
 
 def test_one_pattern_may_be_a_text() -> None:
@@ -138,10 +208,12 @@ def test_results_over_the_limit_are_withheld_whole() -> None:
     small = {"content": []}
     assert cap_result(small, 14).value is small
     withheld = cap_result(small, 13)
-    assert withheld.value["isError"] is True
-    assert "14 bytes" in withheld.value["content"][0]["text"]
+    said = "[withheld: a result of 14 bytes, 13 are allowed]"
+    assert withheld.value == {"content": [{"type": "text", "text": said}], "isError": True}
     assert withheld.counts == (("withheld", 1),)
-    assert cap_result({"a": "\ud800"}, 100).counts == (("withheld", 1),)
+    unsendable = cap_result({"a": "\ud800"}, 100)
+    assert unsendable.counts == (("withheld", 1),)
+    assert unsendable.value["content"][0]["text"] == "[withheld: the result is not JSON]"
 
 
 CANARIES = {

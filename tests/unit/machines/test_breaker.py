@@ -79,6 +79,10 @@ def test_each_failed_recovery_waits_longer_up_to_the_limit() -> None:
         breaker.settle(now, admit(breaker, now), Outcome.FAILURE)
     assert waits == [30.0, 90.0, 200.0, 200.0]
     assert options.open_time_s(10_000) == 200.0
+    for _ in range(2):
+        breaker.settle(now + 200.0, admit(breaker, now + 200.0), Outcome.SUCCESS)
+    # It has recovered: what was before makes no wait longer.
+    assert trip(breaker, now + 300.0).statistics().open_until == now + 330.0
 
 
 def test_operators_stand_above_outcomes() -> None:
@@ -137,11 +141,21 @@ def test_a_permit_is_settled_once_and_only_where_it_was_issued() -> None:
     assert breaker.statistics().faults == 4
 
 
+def test_a_success_in_between_begins_the_row_of_failures_anew() -> None:
+    breaker = Breaker()
+    for _ in range(3):
+        for outcome in (*[Outcome.FAILURE] * 4, Outcome.SUCCESS):
+            assert breaker.settle(0.0, admit(breaker, 0.0), outcome) is None
+        assert breaker.statistics().failures_in_row == 0
+
+
 def test_permits_that_nobody_settles_are_forgotten_in_the_end() -> None:
     breaker = Breaker()
     oldest = admit(breaker, 0.0)
-    for _ in range(OUTSTANDING_MAX):
+    for _ in range(65_535):
         breaker.acquire(0.0)
+    assert (breaker.outstanding, breaker.statistics().forgotten) == (OUTSTANDING_MAX, 0)
+    breaker.acquire(0.0)
     breaker.check_invariants()
     assert breaker.outstanding == OUTSTANDING_MAX
     assert breaker.statistics().forgotten == 1

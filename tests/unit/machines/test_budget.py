@@ -22,6 +22,25 @@ def test_prices_with_defaults() -> None:
     assert repr(budget) == "<RetryBudget 0/100000 millitokens>"
 
 
+def test_a_clock_may_begin_at_zero() -> None:
+    budget = RetryBudget(BudgetOptions(start=0))
+    budget.on_first(0.0)
+    assert budget.balance(0.5) == 200 + 500
+
+
+def test_time_fills_an_account_up_to_where_it_stops_and_no_further() -> None:
+    budget = RetryBudget(BudgetOptions(start=4_000))
+    budget.on_first(0.0)
+    assert budget.balance(86_400.0) == 10_000
+
+
+def test_a_full_account_saves_no_time() -> None:
+    budget = RetryBudget(BudgetOptions(per_first=0))
+    budget.on_first(0.0)
+    assert budget.take(5.0)
+    assert budget.balance(5.0) == 9_000
+
+
 def test_first_attempts_save_up_to_the_cap() -> None:
     budget = RetryBudget()
     for _ in range(1_000):
@@ -31,7 +50,7 @@ def test_first_attempts_save_up_to_the_cap() -> None:
 
 def test_time_that_is_no_time_earns_nothing() -> None:
     budget = RetryBudget(BudgetOptions(start=0))
-    for now in (5.0, float("nan"), float("inf"), 1e308, float("-inf"), 1.0, 5.999):
+    for now in (5.0, float("nan"), float("inf"), 2.0**40, float("-inf"), 1.0, 5.999):
         assert not budget.take(now)
     assert budget.take(6.0)
     budget.check_invariants()

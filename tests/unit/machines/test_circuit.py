@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sark_trio.machines.circuit import TRANSITIONS, BreakerOptions, CircuitState
+from sark_trio.machines.breaker import Admit, Breaker
+from sark_trio.machines.circuit import TRANSITIONS, BreakerOptions, CircuitState, Permit
 from sark_trio.machines.window import RateRule
 
 
@@ -37,6 +38,10 @@ def test_bad_options_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         BreakerOptions(**options)
+
+
+def test_a_breaker_without_a_name_hands_out_permits_without_one() -> None:
+    assert Breaker().acquire(0.0) == Admit(Permit(0, 1, False, 0.0))
 
 
 def test_a_rate_rule_may_come_as_a_table() -> None:

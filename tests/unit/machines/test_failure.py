@@ -86,6 +86,25 @@ def test_a_timeout_is_the_builtin_one() -> None:
         assert isinstance(error, GatewayError)
 
 
+@pytest.mark.parametrize(
+    ("situation", "safe", "unsafe", "listing"),
+    [
+        ("not_sent", "retry", "retry", "retry"),
+        ("unknown", "retry", "never", "retry"),
+        ("throttled", "retry", "if_not_executed", "retry"),
+        ("server_error", "retry", "never", "retry"),
+        ("answered", "never", "never", "never"),
+        ("broken", "never", "never", "never"),
+        ("held_back", "never", "never", "never"),
+        ("final", "never", "never", "never"),
+    ],
+)
+def test_what_may_be_made_again(situation: str, safe: str, unsafe: str, listing: str) -> None:
+    row = RETRY_TABLE[Situation(situation)]
+    found = row[Safety.SAFE], row[Safety.UNSAFE], row[Safety.LISTING]
+    assert found == (safe, unsafe, listing)
+
+
 def test_the_table_has_a_cell_for_everything() -> None:
     assert set(RETRY_TABLE) == set(Situation)
     assert all(set(row) == set(Safety) for row in RETRY_TABLE.values())

@@ -58,6 +58,32 @@ def test_the_way_round() -> None:
     assert now.hit_rate == 0.25
 
 
+def test_what_nobody_called_public_is_private() -> None:
+    cache = ResponseCache[str]()
+    flight = lead(cache, 0.0, shared=True)
+    cache.store(0.0, flight, "v", size_bytes=1, ttl_s=10.0)
+    assert isinstance(cache.lookup(1.0, BOB, 0.0, shared=True), Lead)
+
+
+def test_a_value_that_stands_in_is_not_kept_anew() -> None:
+    cache = ResponseCache[str]()
+    fill(cache, 0.0, "v")
+    answer = cache.fail(11.0, lead(cache, 11.0), allow_stale=True)
+    assert isinstance(answer, Serve)
+    assert (answer.value, answer.stale, answer.kept) == ("v", True, False)
+
+
+def test_a_fault_names_the_event() -> None:
+    cache = ResponseCache[str]()
+    faults = [
+        cache.store(0.0, 7, "v", size_bytes=1, ttl_s=1.0),
+        cache.fail(0.0, 7, allow_stale=True),
+        cache.abandon(7, 8),
+    ]
+    why = "flight 7 is unknown, over, or not waited for"
+    assert faults == [Fault(event, why) for event in ("store", "fail", "abandon")]
+
+
 def test_one_who_goes_does_not_stop_the_others() -> None:
     cache = ResponseCache[str]()
     first, second = cache.lookup(0.0, ANN, 0.0), cache.lookup(0.0, ANN, 0.0)

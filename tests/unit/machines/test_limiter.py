@@ -33,7 +33,9 @@ def test_what_is_left_is_told() -> None:
     answers = [limiter.take(10.0, "a") for _ in range(4)]
     assert [answer.remaining for answer in answers] == [2, 1, 0, 0]
     assert [answer.reset_s for answer in answers] == [0.5, 1.0, 1.5, 1.5]
-    assert answers[3].retry_after_s == pytest.approx(0.5, abs=1e-5)
+    assert answers[3].retry_after_s == 0.500001  # a microsecond more than the bucket needs
+    later = limiter.take(10.3, "a")
+    assert (later.allowed, later.remaining) == (False, 0)  # 0.6 of one are none
     assert limiter.next_deadline() is None
 
 
@@ -47,6 +49,24 @@ def test_counters_and_one_line() -> None:
     # A second later the known key's bucket is full: it makes room for the newcomer.
     assert limiter.take(1.0, "b").allowed
     assert limiter.statistics().keys == 1
+
+
+def test_refusals_are_no_requests_that_went_on() -> None:
+    limiter = RateLimiter(RateOptions(per_s=1, burst=1))
+    for _ in range(3):
+        limiter.take(0.0, "a")
+    found = limiter.statistics()
+    assert (found.allowed, found.refused) == (1, 2)
+
+
+def test_the_longest_unused_key_makes_room_the_moment_its_bucket_is_full() -> None:
+    limiter = RateLimiter(RateOptions(per_s=1, burst=1), keys_max=2)
+    for now, key in ((0.0, "a"), (0.5, "b"), (1.0, "a")):
+        assert limiter.take(now, key).allowed
+    # "b" was used least recently, and is full at 1.5: "c" gets its place, and no shared bucket.
+    assert limiter.take(1.5, "c").allowed
+    assert limiter.statistics().crowded == 0
+    assert not limiter.take(1.5, "a").allowed
 
 
 def test_a_time_that_is_none_is_the_last_one() -> None:

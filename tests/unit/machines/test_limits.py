@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sark_trio.machines.limits import Exceeded, LimitWatch, ResourceLimits, Usage
 
+_steps = st.tuples(st.integers(0, 128), st.integers(0, 64))
 UNLIMITED = {"open_files_max": None, "rss_bytes_max": None}
 
 
@@ -64,8 +65,33 @@ def test_time_that_went_with_a_child_is_not_given_back() -> None:
     assert watch.sample(1.0, Usage(0, 10.0)) is None  # a clock that goes back stands still
 
 
+@pytest.mark.parametrize("no_time", [2.0**40, float("inf"), float("nan"), -1.0])
+def test_what_is_no_time_blinds_no_watch(no_time: float) -> None:
+    limits = ResourceLimits(rss_bytes_max=None, cpu_percent_max=80, cpu_window_s=1)
+    watch = LimitWatch(limits)
+    for now in (5.0, no_time, *range(6, 21)):
+        assert watch.sample(now, Usage(0, 50.0)) is None
+    watch.check_invariants()
+    assert watch.sample(21.0, Usage(0, 51.0)) == Exceeded("cpu_percent_max", 100.0, 80)
+
+
+def test_what_is_allowed_is_allowed() -> None:
+    limits = ResourceLimits(rss_bytes_max=None, cpu_percent_max=80, cpu_window_s=10)
+    watch = LimitWatch(limits)
+    assert watch.sample(0.0, Usage(0, 0.0)) is watch.sample(10.0, Usage(0, 8.0)) is None
+
+
+def test_a_window_has_sixty_four_samples() -> None:
+    watch = LimitWatch(ResourceLimits(cpu_window_s=64))
+    held = []
+    for now in (0.0, 0.99, 1.0, 1.99, 2.0):
+        watch.sample(now, Usage(0, 0.0))
+        held.append(repr(watch))
+    assert held == [f"<LimitWatch samples={count}>" for count in (1, 1, 2, 2, 3)]
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 128), st.integers(0, 64)), max_size=200),
+    st.one_of(st.lists(_steps, max_size=20), st.lists(_steps, min_size=50, max_size=200)),
     st.integers(1, 200),
 )
 def test_the_share_is_that_of_the_latest_whole_window(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -442,6 +443,43 @@ def test_events_do_what_the_table_says_and_nothing_else(event: str, state: str) 
         assert effects == (Fault(event, f"slot {slot} is {state}"),)
         assert pool.statistics() == before
         assert after == state
+
+
+def test_each_move_of_the_table_happens_and_no_other() -> None:
+    """A long and always the same walk meets every move there is, of one event and its slot."""
+    found: set[tuple[str, str, str]] = set()
+    for seed in range(40):
+        draw = random.Random(seed)
+        pool, now = Pool(PoolOptions(total=2, idle_max=seed % 2)), 0.0
+        ledger = pool._ledger
+        for _ in range(100):
+            now += draw.choice([0.0, 1.0, 40.0])
+            held = {ticket: w.slot for ticket, w in ledger.tickets.items() if w.slot is not None}
+            event = draw.choice(["want", "leave", *TRANSITIONS])
+            if event == "want" or not ledger.slots:
+                pool.want(now, draw.choice("ab"))
+                continue
+            if event == "leave":  # of who waits, and has no slot
+                for ticket in ledger.tickets.keys() - held.keys():
+                    pool.cancel(now, ticket)
+                continue
+            if event in {"start", "cancel"}:
+                ticket, slot = draw.choice([*held.items(), (0, None)])
+            else:
+                ticket, slot = 0, draw.choice([*ledger.slots.values()])
+            if slot is None:
+                continue
+            before = slot.state
+            number = ticket or slot.id
+            answer = getattr(pool, event)(now, number, **ARGUMENTS.get(event, {}))
+            if Fault not in map(type, answer if isinstance(answer, tuple) else [answer]):
+                found.add((event, before, slot.state))
+    assert found == {
+        (event, before, after)
+        for event, moves in TRANSITIONS.items()
+        for before, afters in moves.items()
+        for after in afters
+    }
 
 
 @pytest.mark.parametrize("event", sorted(TRANSITIONS.keys() - {"start", "cancel"}))

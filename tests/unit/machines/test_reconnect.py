@@ -98,6 +98,16 @@ def test_one_event_at_a_time_is_in_the_readers_hand() -> None:
     assert stream.statistics().faults == 2
 
 
+def test_what_is_handed_over_late_is_nothing_to_a_new_session() -> None:
+    stream = connected(ReconnectOptions(sessions=True))
+    stream.on_event(0.0, "1")
+    assert stream.on_closed(0.0, End.NOT_FOUND, 0.0) == RenewSession()
+    late = Fault("on_handed_over", "the stream is reconnecting")
+    assert stream.on_handed_over(0.5, "1") == late
+    assert again(stream, 1.0) is None
+    read(stream, 1.0, "1")
+
+
 @pytest.mark.fault(34)
 def test_streams_know_nothing_of_each_other() -> None:
     one, other = connected(), connected()
@@ -129,6 +139,16 @@ def test_priming_events_and_filtered_ones_are_committed_at_once() -> None:
     again(stream, 9.0)
     assert stream.on_event(9.0, "2", "filtered") == Duplicate("2")
     read(stream, 9.0, "1")  # a server may prime with the id of the event that follows
+
+
+def test_a_priming_event_is_not_one_of_a_row() -> None:
+    stream = connected()
+    read(stream, 0.0, "1")
+    stream.on_closed(0.0, End.EOF, 0.0)
+    again(stream, 9.0)
+    assert stream.on_event(9.0, "1", "priming") == Skip("1")
+    assert stream.on_event(9.0, "1") == Duplicate("1")
+    assert stream.statistics().duplicates == 1
 
 
 @pytest.mark.fault(36)
@@ -222,6 +242,15 @@ def test_a_server_that_stays_away_is_asked_less_often() -> None:
     assert waits == [1.6875, 1.6875, 2.0, 4.0, 8.0]
 
 
+def test_a_short_word_of_the_server_counts_once() -> None:
+    stream, waits = Reconnector(), []
+    stream.on_retry_field(100)
+    for now in (0.0, 10.0, 20.0):
+        stream.begin(now)
+        waits.append(stream.on_closed(now, End.FAILED, 0.5))
+    assert waits == [Wait(0.1125), Wait(1.0), Wait(2.0)]
+
+
 def test_retry_after_is_waited_for_or_not_at_all() -> None:
     stream = Reconnector()
     stream.begin(0.0)
@@ -229,7 +258,15 @@ def test_retry_after_is_waited_for_or_not_at_all() -> None:
     stream.begin(20.5)
     assert stream.on_closed(20.5, End.SERVER_ERROR, 0.5, 1.0) == Wait(2.0)
     stream.begin(22.5)
-    assert stream.on_closed(22.5, End.THROTTLED, 0.0, 301.0) == Stop("retry_after", End.THROTTLED)
+    assert stream.on_closed(22.5, End.THROTTLED, 0.0, 300.0) == Wait(300.0)
+    stream.begin(322.5)
+    assert stream.on_closed(322.5, End.THROTTLED, 0.0, 300.1) == Stop("retry_after", End.THROTTLED)
+
+
+def test_who_was_told_a_second_comes_back_within_a_tenth_of_it() -> None:
+    stream = Reconnector(ReconnectOptions(schedule=RetryConfig(initial_delay_s=0.5, jitter=0)))
+    stream.begin(0.0)
+    assert stream.on_closed(0.0, End.THROTTLED, 0.5, 1.0) == Wait(1.05)
 
 
 @pytest.mark.fault(38)
@@ -241,6 +278,23 @@ def test_a_silent_connection_is_hung_up_on_and_comments_are_no_silence() -> None
     assert stream.tick(90.0) == stream.tick(91.0) == Hangup()
     assert stream.on_closed(91.0, End.IDLE, 0.0) == Wait(0.75)
     assert stream.tick(1e6) is None
+
+
+def test_silence_begins_with_the_response_and_with_whatever_comes() -> None:
+    stream = Reconnector()
+    stream.begin(1.0)
+    stream.on_connected(7.0)
+    assert stream.next_deadline() == 67.0
+    assert stream.on_event(30.0, "1", "filtered") == Skip("1")
+    assert stream.next_deadline() == 90.0
+
+
+def test_time_goes_on_with_every_event() -> None:
+    stream = connected()
+    stream.on_event(40.0, "1")
+    stream.on_handed_over(50.0, "1")
+    assert stream.on_closed(45.0, End.EOF, 0.5) == Wait(1.0)
+    assert stream.next_deadline() == 51.0
 
 
 def test_a_slow_reader_is_no_silence() -> None:
@@ -268,6 +322,25 @@ def test_old_ids_are_forgotten() -> None:
         read(stream, 0.0, str(number))
     assert stream.on_event(0.0, "1") == Duplicate("1")
     assert stream.on_event(0.0, "0") == Deliver("0")
+
+
+def test_an_id_that_comes_again_is_remembered_longer() -> None:
+    stream = connected()
+    for number in range(SEEN_MAX):
+        read(stream, 0.0, str(number))
+    stream.on_closed(0.0, End.EOF, 0.0)
+    again(stream, 9.0)
+    assert stream.on_event(9.0, "0") == Duplicate("0")
+    # A second event with the id "1", behind the one that was there: it is new.
+    assert stream.on_event(9.0, "1") == Duplicate("1")
+    read(stream, 9.0, "1")
+    for number in range(SEEN_MAX - 2):
+        read(stream, 9.0, f"new {number}")
+    stream.on_closed(9.0, End.EOF, 0.0)
+    again(stream, 99.0)
+    assert stream.on_event(99.0, "0") == Duplicate("0")
+    assert stream.on_event(99.0, "1") == Duplicate("1")
+    assert stream.on_event(99.0, "2") == Deliver("2")
 
 
 def test_what_happened_is_counted() -> None:

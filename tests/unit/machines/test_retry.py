@@ -145,7 +145,34 @@ def test_a_deadline_may_be_given_as_its_moment() -> None:
 def test_a_server_that_asks_for_an_hour_is_not_waited_for() -> None:
     step = given_up(fail(machine(), status_error(429, "later", retry_after_s=3600.0)))
     assert (step.reason, step.retry_after_s) == ("retry_after", 3600.0)
-    assert surface(step).retry_after_s == 3600.0
+    error = surface(step)
+    assert error.retry_after_s == 3600.0
+    assert error.__notes__ == ["not retried: the server asks to wait more than 300 s"]
+
+
+def test_five_minutes_are_the_longest_that_a_server_is_waited_for() -> None:
+    def asked(wait_s: float) -> GatewayError:
+        return status_error(429, "later", retry_after_s=wait_s)
+
+    assert fail(machine(), asked(300.0)) == Wait(300.5)
+    assert given_up(fail(machine(), asked(300.001))).reason == "retry_after"
+
+
+def test_while_nothing_is_waited_for_there_is_no_next_deadline() -> None:
+    call, error = machine(), ConnectError("refused")
+    deadlines = []
+    for now in (0.0, 1.0, 3.0):
+        fail(call, error, now=now)
+        deadlines.append(call.next_deadline())
+    assert deadlines == [1.0, 3.0, None]
+
+
+@pytest.mark.parametrize("no_time", [2.0**40, float("inf"), float("nan"), 1.0])
+def test_what_is_no_time_does_not_pass(no_time: float) -> None:
+    call = machine(deadline=10.0)
+    assert fail(call, ConnectError("refused"), now=5.0) == Wait(1.0)
+    assert fail(call, ConnectError("refused"), now=no_time) == Wait(2.0)
+    assert call.next_deadline() == 7.0
 
 
 def test_without_a_token_there_is_no_retry() -> None:
@@ -157,15 +184,27 @@ def test_without_a_token_there_is_no_retry() -> None:
 
 def test_a_replay_is_paid_once_for_each_reason() -> None:
     call, account = machine(deadline=10.0), RetryBudget(BudgetOptions(start=2_000, per_second=0))
-    assert not call.on_replay(0.0, "because", account)
+    assert call.on_replay(0.0, "because", account) is False
     assert call.on_replay(0.0, "stale_connection", account)
     assert not call.on_replay(0.0, "stale_connection", account)
     assert not call.on_replay(10.0, "session_renewed", account)
     assert account.balance(10.0) == 1_000
     other = machine()
     assert other.on_replay(0.0, "session_renewed", account)
-    assert not other.on_replay(0.0, "version_changed", account)
+    assert other.on_replay(0.0, "version_changed", account) is False
     assert (call.statistics().replays, other.statistics().replays) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        *("stale_connection", "session_renewed", "version_changed"),
+        *("unauthorized", "insufficient_scope", "dpop_nonce"),
+    ],
+)
+def test_every_reason_of_a_replay_is_good_for_one(reason: str) -> None:
+    call, account = machine(), RetryBudget()
+    assert [call.on_replay(0.0, reason, account) for _ in range(2)] == [True, False]
 
 
 def test_after_cancellation_nothing_follows() -> None:

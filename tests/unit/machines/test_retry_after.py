@@ -18,6 +18,7 @@ AT = 784_111_777.0
         ([" 7\t"], 7.0),
         (["000000000000000000007"], 7.0),
         (["9" * 5_000], 1e9),
+        (["999999999"], 999_999_999.0),
         (["1000000000000"], 1e9),
         (["Sun, 06 Nov 1994 08:49:37 GMT"], 10.0),
         (["Sunday, 06-Nov-94 08:49:37 GMT"], 10.0),
@@ -40,7 +41,7 @@ def test_what_says_something_is_heard(values: list[str], seconds: float) -> None
 @pytest.mark.parametrize(
     "value",
     [
-        *("", "-1", "+1", "1.5", "1e3", "1_000", "soon", "5, 10", "٣", "²", "inf", "nan"),
+        *("", "-1", "+1", "~7", "1.5", "1e3", "1_000", "soon", "5, 10", "٣", "²", "inf", "nan"),
         "Sun, 06 Nov 1994 08:49:37",
         "Sun, 06 Nov 1994 08:49:37 +0100",
         "Sun, 6 Nov 1994 08:49:37 GMT",
@@ -52,6 +53,18 @@ def test_what_says_something_is_heard(values: list[str], seconds: float) -> None
 )
 def test_garbage_is_not_heard(value: str) -> None:
     assert parse_retry_after([value], AT) is None
+
+
+@pytest.mark.parametrize(
+    ("wall_now", "seconds"),
+    [
+        (12_622_780_800.0, 1e9),  # the first second of 2370: the year 20 is 2420
+        (12_622_780_799.0, 0.0),  # the last one of 2369: it is 2320
+        (-1.0, 0.0),  # the last one of 1969: it is 1920
+    ],
+)
+def test_a_century_turns_with_the_year(wall_now: float, seconds: float) -> None:
+    assert parse_retry_after(["Wednesday, 01-Jan-20 00:00:00 GMT"], wall_now) == seconds
 
 
 def test_no_value_says_nothing() -> None:

@@ -34,6 +34,8 @@ def test_a_place_that_is_taken_stays_taken() -> None:
 def test_what_is_larger_than_the_shelf_clears_nothing() -> None:
     shelf = Shelf[str](CacheOptions(bytes_max=10))
     shelf.put(entry(1, 10))
+    assert shelf.put(entry(3, 0)) is True  # nothing takes no room
+    shelf.drop(entry(3).key)
     assert shelf.put(entry(2, 11)) is False
     assert shelf.put(entry(2, -1)) is False
     assert len(shelf.entries) == 1

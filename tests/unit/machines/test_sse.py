@@ -131,6 +131,7 @@ def test_an_id_with_nul_is_ignored() -> None:
         (b"0015", 15),
         (b"999999999999", 999_999_999_999),
         (b"1000000000000", RETRY_MS_MAX),
+        (b"9999999999999", RETRY_MS_MAX),
         (b"9" * 5000, RETRY_MS_MAX),
         (b"0" * 5000 + b"7", 7),
         *((bad, None) for bad in (b"", b"-1", b"+1", b"1.5", b"1_0", b" 1", b"1 ", b"\xd9\xa3")),
@@ -195,6 +196,7 @@ def test_what_is_too_large_ends_the_stream(
         (b"123\n" * 9, {"line_bytes_max": 3}, 0),
         (b"data:6\n\n" * 9, {"event_bytes_max": 6}, 9),
         (b"data:\ndata:\n\n" * 9, {"event_bytes_max": 11}, 9),
+        (b"event:\ndata\n\n" * 9, {"event_bytes_max": 11}, 9),
         (b":234567\n" * 9 + b"retry: 1\n" * 9, {"event_bytes_max": 8}, 0),
         (b"id: 12\ndata\n\n" * 9, {"id_bytes_max": 2}, 9),
         (b"id: 123\0\n", {"id_bytes_max": 2}, 0),
@@ -209,6 +211,20 @@ def test_what_just_fits_does_not_end_the_stream(
     parser = SSEParser(**limits)
     assert sum(len(parser.feed(bytes([byte]))) for byte in stream) == count
     assert not parser.finished
+
+
+@pytest.mark.parametrize(
+    ("stream", "limits"),
+    [
+        (b"data: abc\ndata: de\nrest", {"event_bytes_max": 12}),
+        (b"data: abc\nid: 123\nrest", {"id_bytes_max": 2}),
+    ],
+)
+def test_a_parser_that_is_finished_holds_nothing(stream: bytes, limits: dict[str, int]) -> None:
+    parser = SSEParser(**limits)
+    assert isinstance(parser.feed(stream)[-1], TooLarge)
+    assert parser.held_bytes == 0
+    parser.check_invariants()
 
 
 def test_the_largest_retry_is_about_thirty_years() -> None:

@@ -75,6 +75,35 @@ def test_a_process_that_answered_is_replaced_at_once() -> None:
     assert supervisor.statistics().restarts == 4
 
 
+def test_one_process_in_vain_after_a_good_one_is_no_row_of_them() -> None:
+    supervisor = running(backoff=RetryConfig(initial_delay_s=0.25))
+    supervisor.answered(1.0)
+    supervisor.ended(1.0, 0.5)
+    for now, step in ((1.0, Start(restart=True)), (2.0, Start(restart=True)), (3.0, Wait(0.25))):
+        assert supervisor.start(now) == step
+        if isinstance(step, Start):
+            supervisor.ended(now + 1.0, 0.5)
+
+
+def test_before_the_first_process_there_is_nothing_to_wait_for() -> None:
+    supervisor = Supervisor()
+    assert supervisor.next_deadline() is None
+    assert supervisor.statistics().timeouts == supervisor.statistics().recent == 0
+    supervisor.start(1.0)
+    supervisor.ended(2.0, 0.5)
+    assert supervisor.next_deadline() is None
+
+
+def test_nothing_is_waited_for_once_it_is_closed() -> None:
+    supervisor = running()
+    supervisor.ended(0.0, 0.5)
+    supervisor.start(0.0)
+    supervisor.ended(0.0, 0.5)
+    assert supervisor.next_deadline() == 0.2
+    supervisor.close(0.1)
+    assert supervisor.next_deadline() is None
+
+
 def test_one_restart_too_many_takes_it_down_until_it_cooled_off() -> None:
     supervisor = running(restarts_max=1)
     supervisor.ended(1.0, 0.5)
@@ -84,6 +113,8 @@ def test_one_restart_too_many_takes_it_down_until_it_cooled_off() -> None:
     assert supervisor.refusal(2.0) is None
     assert supervisor.start(2.0) == Down(300.0)
     assert supervisor.refusal(3.0) == Down(299.0)
+    for no_time in (2.0**40, float("inf"), float("nan"), 1.0):
+        assert supervisor.refusal(no_time) == supervisor.start(no_time) == Down(300.0)
     assert supervisor.statistics().down_until == supervisor.next_deadline() == 302.0
     assert supervisor.start(301.0) == Down(1.0)
     assert supervisor.refusal(302.0) is None
@@ -98,6 +129,19 @@ def test_an_operators_word_takes_it_up_again() -> None:
     supervisor.reset(2.0)
     assert supervisor.phase is Phase.IDLE
     assert supervisor.start(2.0) == Start(restart=False)
+
+
+def test_an_operators_word_gives_back_every_restart() -> None:
+    supervisor = running(restarts_max=1)
+    for _ in range(2):
+        supervisor.answered(1.0)
+        supervisor.ended(1.0, 0.5)
+        assert supervisor.start(1.0) == Start(restart=True)
+        supervisor.answered(1.0)
+        supervisor.ended(1.0, 0.5)
+        supervisor.reset(1.0)
+        assert supervisor.statistics().recent == 0
+        assert supervisor.start(1.0) == Start(restart=False)
 
 
 @pytest.mark.fault(39)

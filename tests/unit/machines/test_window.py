@@ -19,6 +19,15 @@ def test_a_full_count_window_forgets_the_oldest() -> None:
     copy.restore(window.snapshot())
     copy.record(0.0, failed=True, slow=False)
     assert copy.counts(0.0) == Counts(2, 1, 0)
+    copy.restore({"calls": "0"})
+    assert copy.counts(0.0) == Counts(1, 0, 0)
+
+
+def test_a_cleared_count_window_holds_nothing() -> None:
+    window = CountWindow(2)
+    window.record(0.0, failed=True, slow=True)
+    window.clear()
+    assert window.counts(0.0) == Counts()
 
 
 def test_a_time_window_forgets_whole_spans() -> None:
@@ -38,7 +47,7 @@ def test_a_time_window_forgets_whole_spans() -> None:
 
 def test_a_time_that_is_no_time_counts_as_the_latest() -> None:
     window = TimeWindow(2, 1.0)
-    for now in (5.0, 6.0, 1e308, float("inf"), float("nan"), -1.0):
+    for now in (5.0, 6.0, 2.0**40, float("inf"), float("nan"), -1.0):
         window.record(now, failed=False, slow=False)
     assert window.snapshot()["spans"] == [[0, 1, 0, 0], [1, 5, 0, 0]]
     assert window.counts(float("nan")) == Counts(6, 0, 0)

@@ -121,6 +121,11 @@ def test_a_sampling_request_is_read_whole() -> None:
     assert len(made.messages) == 3
 
 
+@pytest.mark.parametrize("temperature", [True, "0.5", 10**400, -(10**400), None])
+def test_a_temperature_that_is_no_number_is_none(temperature: Any) -> None:
+    assert sampling(temperature=temperature).temperature is None
+
+
 @pytest.mark.parametrize(
     "messages",
     [

@@ -79,6 +79,13 @@ def test_official_prompts_are_read() -> None:
     assert got.messages[0].content["text"] == "x"
 
 
+def test_an_argument_without_a_name_costs_no_other() -> None:
+    listed = [{"name": "a", "required": 1}, {"title": "no name"}, 7, {"name": ""}, {"name": "b"}]
+    ours = parse_prompt({"name": "p", "arguments": listed})
+    assert ours is not None
+    assert [(one.name, one.required) for one in ours.arguments] == [("a", False), ("b", False)]
+
+
 @pytest.mark.parametrize(
     "messages", [None, [{}], [{"role": "system", "content": {"type": "text"}}], [{"role": "user"}]]
 )

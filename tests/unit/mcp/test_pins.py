@@ -101,6 +101,27 @@ def test_what_was_found_of_a_tool_that_is_gone_is_forgotten() -> None:
     assert set(gone.servers["desk"]) == {"echo", "another"}
 
 
+@pytest.mark.parametrize(
+    ("pin", "state"),
+    [
+        (Pin(approved=A), "pinned"),
+        (Pin(approved=A, found=B), "changed"),
+        (Pin(found=B), "new"),
+        (Pin(found=B, refused=True), "refused"),
+        (Pin(approved=A, found=B, refused=True), "refused"),
+    ],
+)
+def test_a_pin_says_what_became_of_its_tool(pin: Pin, state: str) -> None:
+    assert pin.state == state
+    waiting = PinBook({"desk": {"echo": pin}}).pending("desk")
+    assert set(waiting) == ({"echo"} if state in {"changed", "new"} else set())
+
+
+def test_a_definition_and_a_pin_of_nobody_show_little() -> None:
+    assert "inputSchema" not in repr(Pin(approved=A))
+    assert (Pin().by, Pin().at) == ("", "")
+
+
 def test_a_look_at_a_part_learns_nothing() -> None:
     assert PinBook().look("desk", {"echo": A}) == {}
     book, _ = judge(PinBook(), echo=A, other=B)

@@ -65,6 +65,9 @@ def test_a_task_of_2025_11_25_is_read() -> None:
         {"taskId": "t", "status": ["working"]},
         {"taskId": "t", "status": "input_required", "inputRequests": []},
         {"taskId": "t", "status": "input_required", "inputRequests": {"a": {}}},
+        {"taskId": "t", "status": "input_required", "inputRequests": {"a": "x"}},
+        {"taskId": "t", "status": "working", "inputRequests": {"a": {**ASK, "params": []}}},
+        {"taskId": "t", "status": "working", "inputRequests": {"a": {**ASK, "params": None}}},
     ],
 )
 def test_what_is_no_task_is_refused(result: dict[str, Any]) -> None:
@@ -73,7 +76,8 @@ def test_what_is_no_task_is_refused(result: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked_ms", "seconds"), [(None, 1.0), (0, 0.05), (2_000, 2.0), (10**9, 30.0)]
+    ("asked_ms", "seconds"),
+    [(None, 1.0), (0, 0.05), (49, 0.05), (2_000, 2.0), (30_001, 30.0), (10**400, 30.0)],
 )
 def test_a_server_suggests_how_often_to_ask_within_bounds(
     asked_ms: int | None, seconds: float
@@ -99,6 +103,46 @@ def test_ends_are_final() -> None:
         assert isinstance(ended, Ended)
         assert isinstance(polling.on_task(task()), Fault)
         assert polling.next() == ended
+
+
+def test_what_a_task_waits_for_is_read() -> None:
+    requests = {"a": ASK, "b": {**ASK, "params": {"message": "who?"}}}
+    made = parse_task({"taskId": "t", "status": "input_required", "inputRequests": requests})
+    assert made.input_requests == requests
+    assert parse_task({"taskId": "t", "status": "working"}).input_requests == {}
+
+
+def test_a_server_that_asks_without_end_is_left() -> None:
+    """Whatever it says afterwards: nothing brings an ended watch back."""
+    many = {str(number): ASK for number in range(101)}
+    polling = Polling(task(), modern=True)
+    for number in range(100):
+        asked = polling.on_task(task("input_required", input_requests={str(number): ASK}))
+        assert isinstance(asked, Answer)
+        assert isinstance(polling.on_answered(), Poll)
+    ended = polling.on_task(task("input_required", input_requests=many))
+    assert isinstance(ended, Ended)
+    assert ended.asked_too_much
+    assert polling.next() == ended
+    assert isinstance(polling.on_task(task()), Fault)
+    assert isinstance(polling.on_answered(), Fault)
+    polling.check_invariants()
+    first = Polling(task("input_required", input_requests=many), modern=True)
+    assert isinstance(first.on_task(task("completed", result={})), Fault)
+
+
+@pytest.mark.parametrize(
+    ("raw", "ttl_ms"),
+    [
+        ({"ttlMs": 5, "ttl": 7}, 5),
+        ({"ttlMs": "5", "ttl": 7}, 7),
+        ({"ttlMs": -1}, None),
+        ({"ttl": True}, None),
+        ({"ttl": 1.5}, None),
+    ],
+)
+def test_a_time_that_is_no_count_is_left_out(raw: dict[str, Any], ttl_ms: int | None) -> None:
+    assert parse_task({"taskId": "t", "status": "working", **raw}).ttl_ms == ttl_ms
 
 
 def test_in_2025_11_25_the_result_is_fetched_and_brings_the_questions() -> None:

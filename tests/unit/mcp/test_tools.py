@@ -117,6 +117,9 @@ def test_visible_names_are_taken_exactly(name: str) -> None:
         "a\u00a0b",  # no-break space
         "a\u3164b",  # Hangul filler
         "a\ufe0fb",  # variation selector
+        "a\u180bb",  # Mongolian variation selector
+        "a\u180fb",
+        "a\u2800b",  # blank Braille pattern
         "a\U000e0041b",  # tag
         "a\U000e0100b",  # variation selector supplement
         "a\ue000b",  # private use

@@ -6,10 +6,18 @@ import types
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from sark_trio.errors import ConfigError, TransportNotAvailableError
-from sark_trio.stores.tokens import TEXTS_MAX, FileTokens, MemoryTokens, TokenStore
+from sark_trio.stores import tokens
+from sark_trio.stores.tokens import (
+    TEXTS_MAX,
+    FileTokens,
+    MemoryTokens,
+    SharedTokenStore,
+    TokenStore,
+)
 from sark_trio.stores.tokens_keyring import KeyringTokens
 
 pytestmark = pytest.mark.anyio
@@ -162,3 +170,47 @@ async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "keyring", None)
     with pytest.raises(TransportNotAvailableError, match="sark_trio\\[keyring\\]"):
         await KeyringTokens().load("x")
+
+
+async def test_those_who_share_a_directory_take_turns_by_name(tmp_path: Path) -> None:
+    one, two = FileTokens(tmp_path / "a"), FileTokens(tmp_path / "a")
+    assert isinstance(one, SharedTokenStore)
+    assert not isinstance(MemoryTokens(), SharedTokenStore)
+    inside: list[str] = []
+
+    async def turn(store: FileTokens, who: str) -> None:
+        async with store.turn("n"):
+            inside.append(who)
+            for _ in range(20):
+                await anyio.lowlevel.checkpoint()
+            assert inside == [who]
+            inside.remove(who)
+
+    async with anyio.create_task_group() as tasks:
+        for store, who in ((one, "one"), (two, "two"), (one, "three")):
+            tasks.start_soon(turn, store, who)
+    async with one.turn("n"), two.turn("another"):
+        pass
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "a").iterdir()]
+    assert modes == [0o600, 0o600]
+
+
+async def test_nobody_waits_for_ever_for_a_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = FileTokens(tmp_path), FileTokens(tmp_path)
+    async with one.turn("n"):
+        monkeypatch.setattr(tokens, "TURN_S", 0.05)
+        async with two.turn("n"):
+            assert True, "he who holds it may hang"
+        monkeypatch.undo()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async with two.turn("n"):
+                raise AssertionError
+        assert scope.cancelled_caught
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(ConfigError, match="cannot be kept"):
+        async with FileTokens(file).turn("n"):
+            raise AssertionError

@@ -10,7 +10,9 @@ from attrs import define, field
 
 from sark_trio.telemetry.events import CallInfo, CallStarted, Event, HookDisabled, SessionRenewed
 from sark_trio.telemetry.hooks import (
+    EVENT_S_MAX,
     FAILURES_MAX,
+    HELD_S_MAX,
     HOOKS_MAX,
     Emitter,
     HookStatistics,
@@ -22,8 +24,8 @@ EVENT = SessionRenewed(server="db")
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def emitter(*hooks: Any) -> Emitter:
-    made = Emitter.of(hooks)
+def emitter(*hooks: Any, **options: Any) -> Emitter:
+    made = Emitter.of(hooks, **options)
     assert made is not None
     return made
 
@@ -112,6 +114,89 @@ def test_two_broken_hooks_are_both_disabled() -> None:
         mixed.emit(EVENT)
     assert [one.disabled for one in mixed.statistics()] == [True, True, False]
     assert sum(isinstance(event, HookDisabled) for event in told) == 2
+
+
+@define(eq=False)
+class Slow:
+    """Takes a time of its own on a clock that is its own, too."""
+
+    takes_s: list[float]
+    now: float = 0.0
+    told: int = 0
+
+    def __call__(self, event: Event) -> None:
+        self.told += 1
+        self.now += self.takes_s.pop(0) if self.takes_s else 0.0
+
+    def carrier(self, call: CallInfo) -> Mapping[str, str]:
+        self(EVENT)
+        return {}
+
+
+def timed(*takes_s: float) -> tuple[Slow, Emitter, list[Event]]:
+    slow, told = Slow(list(takes_s)), list[Event]()
+    return slow, emitter(slow, told.append, clock=lambda: slow.now), told
+
+
+@pytest.mark.row(61)
+def test_a_hook_that_holds_up_the_loop_again_and_again_is_told_nothing_any_more() -> None:
+    slow, mixed, told = timed(*[60.0] * 5)
+    for _ in range(5):
+        mixed.emit(EVENT)
+    assert slow.told == 3  # the third time is one too many; no single one is enough
+    assert told.count(HookDisabled(hook="Slow", error_type="TooSlow")) == 1
+    assert told.count(EVENT) == 5
+    assert [one.disabled for one in mixed.statistics()] == [True, False]
+    assert [one.slow for one in mixed.statistics()] == [3, 0]
+
+
+@pytest.mark.row(61)
+def test_a_little_too_slow_counts_as_well() -> None:
+    slow, mixed, _ = timed(*[2 * EVENT_S_MAX] * 200)
+    for _ in range(200):
+        mixed.emit(EVENT)
+    assert slow.told == pytest.approx(HELD_S_MAX / EVENT_S_MAX, abs=1)
+
+
+@pytest.mark.row(61)
+def test_who_asks_for_a_trace_context_is_timed_as_well() -> None:
+    slow, mixed, told = timed(*[60.0] * 5)
+    for _ in range(5):
+        mixed.carrier(CALL)
+    assert slow.told == 3
+    assert told == [HookDisabled(hook="Slow", error_type="TooSlow")]
+
+
+def test_one_long_pause_or_quick_events_in_between_disable_nothing() -> None:
+    slow, mixed, told = timed(3600.0)
+    mixed.emit(EVENT)
+    assert slow.told == 1
+    slow.takes_s += [0.4, *[0.0] * 40] * 20
+    for _ in range(820):
+        mixed.emit(EVENT)
+    assert slow.told == 821
+    assert told == [EVENT] * 821
+    slow.takes_s += [EVENT_S_MAX / 2] * 1000
+    for _ in range(1000):
+        mixed.emit(EVENT)
+    assert not mixed.statistics()[0].disabled
+
+
+def test_what_the_others_take_to_hear_of_it_is_not_the_next_ones_fault() -> None:
+    slow = Slow([60.0] * 3)
+
+    def listens(event: Event) -> None:
+        if isinstance(event, HookDisabled):
+            slow.now += 60.0
+
+    mixed = emitter(slow, listens, print_nothing, clock=lambda: slow.now)
+    for _ in range(3):
+        mixed.emit(EVENT)
+    assert [one.slow for one in mixed.statistics()] == [3, 1, 0]
+
+
+def print_nothing(event: Event) -> None:
+    """A hook that takes no time."""
 
 
 def test_what_ends_the_program_goes_through() -> None:

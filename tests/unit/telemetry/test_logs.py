@@ -130,6 +130,17 @@ def test_json_lines_have_the_fields(kept: Kept) -> None:
     }
 
 
+@pytest.mark.security(31)
+def test_a_json_line_shows_a_terminal_nothing_but_ascii(kept: Kept) -> None:
+    """C1 controls and direction marks too, which JSON itself would let stand; nothing is lost."""
+    problem = "\x1b[31m\x9b31m\u202e\u2028\n\ud800 caf\u00e9"
+    LogHook()(events.AuditFailed(problem=problem))
+    line = JsonFormatter().format(kept.records[0])
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["problem"] == problem
+
+
 def test_json_lines_of_other_records_have_their_message_and_traceback(kept: Kept) -> None:
     logger = logging.getLogger("sark_trio.events")
     try:
