@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sark_trio.machines.adaptive import AdaptiveLimiter, Signal
 from sark_trio.machines.breaker import Admit, Breaker, Mode, Outcome, Reject
 from sark_trio.machines.caching import CacheKey, Hit, Lead
 from sark_trio.machines.deadline import TIME_S_MAX
@@ -112,6 +113,18 @@ def test_d02_time_goes_on_with_every_event(event: Callable[[Supervisor, float], 
     event(supervisor, 7.0)
     supervisor.timed_out(6.0)
     assert supervisor.next_deadline() == 17.0
+
+
+@pytest.mark.law("L9")
+@pytest.mark.parametrize("now", NO_TIMES)
+def test_l09_what_is_no_time_makes_no_call_slow(now: float) -> None:
+    """A call whose end is told at a moment that is none took no time."""
+    limiter = AdaptiveLimiter()
+    for _ in range(10):
+        limiter.want(5.0)
+    for ticket in range(1, 11):
+        limiter.done(now, ticket, Signal.ANSWERED)
+    assert limiter.statistics().fastest_s == 0.0
 
 
 @pytest.mark.law("L6")

@@ -91,6 +91,20 @@ def test_the_fastest_is_known_after_a_round_and_the_clock_does_not_go_back() -> 
     assert machine.statistics().raises == 1
 
 
+def test_a_call_takes_its_time_from_when_it_went_out() -> None:
+    machine = AdaptiveLimiter()
+    for number in range(1, 11):
+        machine.want(number * 10.0)
+        machine.done(number * 10.0 + 2.0, number, Signal.ANSWERED)
+    assert machine.statistics().fastest_s == 2.0
+
+
+def test_only_an_unknown_outcome_is_judged_by_its_cause() -> None:
+    refused = status_error(404, "no")
+    refused.__cause__ = ConnectError("refused")
+    assert signal_of(refused) is Signal.IGNORED
+
+
 def test_each_error_says_what_it_says_of_the_load() -> None:
     unknown = OutcomeUnknown("?")
     unknown.__cause__ = ReadTimeout("slow")

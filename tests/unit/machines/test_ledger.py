@@ -112,6 +112,27 @@ def test_the_ranking_is_rebuilt_before_it_outgrows_the_queue(origins: int) -> No
     assert len(book.origins) == 1
 
 
+def test_the_ranking_is_as_long_as_it_may_be_and_not_longer() -> None:
+    book = ledger()
+    wait(book, "kept")
+    lengths = []
+    for number in range(200):
+        passing = wait(book, f"passing {number}")
+        lengths.append(len(book.ranking))
+        book.forget(passing)
+    assert max(lengths) == 2 * 2 + 64
+
+
+def test_the_ranking_of_a_growing_queue_is_never_rebuilt(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each time costs as much as the queue is long, so it must not happen with every ticket.
+    rebuilt: list[int] = []
+    monkeypatch.setattr(Ledger, "_rebuild_ranking", lambda book: rebuilt.append(book.waiting))
+    book = ledger()
+    for number in range(1_000):
+        wait(book, f"origin {number}")
+    assert rebuilt == []
+
+
 def test_a_rebuilt_ranking_is_in_order() -> None:
     book = ledger()
     gone, second, third = (wait(book, origin) for origin in "abc")
@@ -199,6 +220,32 @@ def test_a_cancelled_stream_frees_its_place() -> None:
     assert not book.stream_room(waiter.origin)
     book.forget(waiter)
     assert book.stream_room(None)
+
+
+@pytest.mark.parametrize(("most", "room"), [(1, 1), (2, 1), (3, 2)])
+@pytest.mark.parametrize("limit", ["total", "per_origin"])
+def test_one_connection_remains_for_calls_where_there_are_two(
+    limit: str, most: int, room: int
+) -> None:
+    book, admitted = ledger(**{limit: most}), 0
+    where: Origin | None = None
+    while book.stream_room(where):
+        where = wait(book, "a", stream=True).origin
+        admitted += 1
+    assert admitted == room
+
+
+def test_a_connection_that_was_a_stream_is_none_afterwards() -> None:
+    book = ledger()
+    waiter = wait(book, "a", stream=True)
+    slot = book.open(waiter.origin)
+    book.made(slot)
+    book.dequeue(waiter)
+    slot.holder, slot.stream, waiter.slot = waiter, True, slot
+    book.vacate(slot)
+    assert (slot.stream, book.streams) == (False, 0)
+    book.vacate(slot)  # of the call that had it next
+    assert book.streams == 0
 
 
 def test_finding_tells_why_not() -> None:

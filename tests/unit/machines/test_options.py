@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import fields_dict, frozen
 
+from sark_trio.machines.adaptive import AdaptiveConcurrency
 from sark_trio.machines.backoff import RetryConfig
 from sark_trio.machines.breakers import BreakerRegistry
 from sark_trio.machines.budget import BudgetOptions
@@ -97,6 +98,13 @@ OPTIONS = [
     Option(ResourceLimits, "cpu_percent_max", None, 1.0, 1_000_000.0),
     Option(ResourceLimits, "cpu_window_s", 10.0, 0.1, 3_600.0),
     Option(ResourceLimits, "interval_s", 1.0, 0.01, 3_600.0),
+    Option(AdaptiveConcurrency, "limit_min", 1, 1, 100_000, {"limit_max": 100_000}),
+    Option(AdaptiveConcurrency, "limit_max", 100, 1, 100_000),
+    Option(AdaptiveConcurrency, "limit_start", 10, 1, 100_000),
+    Option(AdaptiveConcurrency, "keep_percent", 70, 1, 95),
+    Option(AdaptiveConcurrency, "slow_ratio", 2.0, 1.1, 1_000.0),
+    Option(AdaptiveConcurrency, "waiters_max", 1_000, 0, 100_000),
+    Option(AdaptiveConcurrency, "wait_s", 5.0, 0.001, 300.0),
     Option(RateOptions, "per_s", 100.0, 0.001, 1_000_000.0),
     Option(RateOptions, "burst", 1_000, 1, 1_000_000),
     Option(RateLimiter, "keys_max", 10_000, 1, 1_000_000),

@@ -6,12 +6,12 @@ from enum import StrEnum
 
 import pytest
 
-from sark_trio.machines import circuit, failure, streams, supervision
+from sark_trio.machines import adaptive, circuit, failure, streams, supervision
 
 KINDS = [
     *(circuit.CircuitState, circuit.Mode, circuit.Outcome, circuit.Why),
     *(failure.Safety, failure.Situation),
-    *(streams.End, streams.Phase, supervision.Phase),
+    *(streams.End, streams.Phase, supervision.Phase, adaptive.Signal),
 ]
 
 
