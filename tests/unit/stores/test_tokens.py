@@ -199,10 +199,12 @@ async def test_nobody_waits_for_ever_for_a_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = FileTokens(tmp_path), FileTokens(tmp_path)
+    turns: list[str] = []
     async with one.turn("n"):
         monkeypatch.setattr(tokens, "TURN_S", 0.05)
         async with two.turn("n"):
-            assert True, "he who holds it may hang"
+            turns.append("two")
+        assert turns == ["two"], "whoever holds it may hang"
         monkeypatch.undo()
         with anyio.CancelScope() as scope:
             scope.cancel()
