@@ -7,13 +7,17 @@ of a target is a finding.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpcore
 import trio
 
@@ -33,6 +37,9 @@ from sark_trio.mcp.results import parse_tool_result
 from sark_trio.mcp.tools import Tool, ToolRejected, parse_tool
 from sark_trio.net.connection import Connection, Request
 from sark_trio.net.options import Timeouts
+from sark_trio.net.url import parse_url
+from sark_trio.transports import _websocket_asyncio, _websocket_trio
+from sark_trio.transports._websocket_pipe import Channel, HungUp, Pipe, Upgrade
 
 __all__ = ["DICTIONARY", "TARGETS", "Target"]
 
@@ -60,6 +67,14 @@ DICTIONARY = (
     ),
     *(b"resource_metadata=", b"Bearer ", b"realm=", b"issuer", b"token_endpoint", b"scope="),
     *(b"allow", b"deny", b"reason", b"filtered_parameters", b"obligations", b"kind", b"prev"),
+    *(
+        b"\x81\x02{}",
+        b"\x01\x01{",
+        b"\x80\x01}",
+        b"\x89\x00",
+        b"\x88\x02\x03\xe8",
+        b"\x81\x7e\x01\x00",
+    ),
 )
 
 
@@ -171,6 +186,60 @@ def authorization(data: bytes) -> None:
             parse(data, "https://a.example")
 
 
+def websocket(data: bytes) -> None:
+    """Frames after an opening handshake, or instead of one: whole messages, and then an end.
+
+    The first byte says which, and where what was sent is cut in two.
+    """
+    for backend, converse in (
+        ("trio", _websocket_trio.converse),
+        ("asyncio", _websocket_asyncio.converse),
+    ):
+        upgrade = Upgrade(
+            url=parse_url("http://x/mcp"), headers=(), message_bytes_max=LINE_BYTES_MAX
+        )
+        pipe = Pipe(_Acceptor(data[:1], data[1:]), LINE_BYTES_MAX, write_timeout_s=1.0)
+        with suppress(GatewayError):
+            anyio.run(converse, pipe, upgrade, _hear_out, backend=backend)
+
+
+async def _hear_out(channel: Channel) -> None:
+    with suppress(HungUp):
+        while True:
+            message = await channel.receive()
+            if message is not None:
+                assert len(message.decode()) <= LINE_BYTES_MAX  # its octets: whoever takes it
+
+
+class _Acceptor(httpcore.AsyncNetworkStream):
+    """A server that accepts a WebSocket (RFC 6455, section 4.2.2), if it does, and says *data*."""
+
+    def __init__(self, how: bytes, data: bytes) -> None:
+        at = how[0] >> 1 if how else 0
+        self._accepts = not (how and how[0] & 1)
+        self._inbox = [data[:at], data[at:]]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        await anyio.lowlevel.checkpoint()
+        while self._inbox:
+            if piece := self._inbox.pop(0):
+                return piece
+        return b""
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        await anyio.lowlevel.checkpoint()
+        key = re.search(rb"(?i)sec-websocket-key: (\S+)", buffer) if self._accepts else None
+        if key is None:
+            return
+        accept = hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        head += b"Sec-WebSocket-Protocol: mcp\r\nSec-WebSocket-Accept: "
+        self._inbox[0] = head + base64.b64encode(accept) + b"\r\n\r\n" + self._inbox[0]
+
+    async def aclose(self) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
 def retry_after(data: bytes) -> None:
     """A ``Retry-After``: no number that is not one of seconds."""
     found = parse_retry_after(data.decode("latin-1"), 1_000_000.0)
@@ -195,5 +264,6 @@ TARGETS: Mapping[str, Target] = {
         retry_after,
         sse,
         tool,
+        websocket,
     )
 }
