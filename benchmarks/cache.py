@@ -5,7 +5,7 @@ again, ten times each. Both clients run in this process against one registry in 
 own, in interleaved rounds whose order is reversed each time; the medians are compared. Nothing
 here passes or fails by time.
 
-    python benchmarks/cache.py [--rounds 7] [--json results.json]
+    python -m benchmarks.cache [--rounds 7] [--json results.json]
 """
 
 from __future__ import annotations
@@ -13,93 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
+from benchmarks.registry import registry
 from sark_trio import AllowAll, AuditLog, CacheOptions, GatewayClient
 
 #: Lists of one round, and how often each of them is asked for.
 LISTS, REPEATS = 20, 10
-SERVERS = 2_000
-
-
-class Registry(BaseHTTPRequestHandler):
-    """Answers ``/api/v1/servers`` and ``/api/v1/tools``, and keeps connections."""
-
-    protocol_version = "HTTP/1.1"
-    #: Head and body in one packet: the client is to wait for us, not for a delayed ACK.
-    wbufsize = 1 << 16
-
-    def do_GET(self) -> None:
-        """One page."""
-        url = urlsplit(self.path)
-        query = {name: int(values[0]) for name, values in parse_qs(url.query).items()}
-        numbers = range(SERVERS)[query["offset"] : query["offset"] + query["limit"]]
-        key, record = ("tools", _tool) if url.path.endswith("/tools") else ("servers", _server)
-        body = json.dumps({key: [record(number) for number in numbers]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-def _server(number: int) -> dict[str, Any]:
-    return {
-        "server_id": f"id-{number}",
-        "server_name": f"server-{number}",
-        "server_url": "http://127.0.0.1:1/",
-        "health_status": "healthy",
-        "tools_count": 1,
-    }
-
-
-def _tool(number: int) -> dict[str, Any]:
-    return {
-        "tool_name": "echo",
-        "server_name": f"server-{number}",
-        "description": "Says it again.",
-        "parameters": [{"name": "text", "type": "string", "required": True}],
-    }
-
-
-@contextmanager
-def registry() -> Iterator[str]:
-    """The base URL of a registry in a process of its own."""
-    with subprocess.Popen(
-        [sys.executable, __file__, "--serve"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.stdin.close()
-
-
-def serve() -> None:
-    """Be the registry until stdin ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Registry)
-    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    sys.stdin.read()
 
 
 async def one_round(url: str, cache: CacheOptions | None) -> dict[str, float]:
@@ -165,11 +90,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="What the cache of responses saves.")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve:
-        serve()
-        return
     results = measure(arguments.rounds)
     print(table(results))
     if arguments.json is not None:

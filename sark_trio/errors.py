@@ -270,8 +270,8 @@ class AuditUnavailable(Refused):
 class CallTimeout(GatewayError, TimeoutError):
     """The call's own deadline passed.
 
-    :param phase: what it was waiting for: ``policy``, ``audit``, ``permit``, ``connect``,
-        ``send``, ``answer`` or ``backoff``.
+    :param phase: what it was waiting for: ``policy``, ``approval``, ``audit``, ``permit``,
+        ``connect``, ``input``, ``answer`` or ``backoff``.
     """
 
     def __init__(self, message: str, *, phase: str = "answer", **fields: Any) -> None:

@@ -204,20 +204,17 @@ def _es_number(value: float) -> str:
         return "0"
     sign = "-" if value < 0 else ""
     mantissa, _, exponent = f"{abs(value)!r}e0".partition("e")
-    exponent = exponent.removesuffix("e0") or "0"
+    exponent = exponent.removesuffix("e0")
     whole, _, fraction = mantissa.partition(".")
-    fraction = "" if fraction == "0" else fraction
     digits = (whole + fraction).lstrip("0")
     point = len(whole) + int(exponent) - (len(whole + fraction) - len(digits))
     digits = digits.rstrip("0")
-    size = len(digits)
-    if size <= point <= 21:
-        return f"{sign}{digits}{'0' * (point - size)}"
     if 0 < point <= 21:
-        return f"{sign}{digits[:point]}.{digits[point:]}"
+        tail = f".{digits[point:]}" if len(digits) > point else ""
+        return f"{sign}{digits[:point].ljust(point, '0')}{tail}"
     if -6 < point <= 0:
         return f"{sign}0.{'0' * -point}{digits}"
-    tail = f".{digits[1:]}" if size > 1 else ""
+    tail = f".{digits[1:]}" if len(digits) > 1 else ""
     return f"{sign}{digits[0]}{tail}e{'+' if point > 0 else '-'}{abs(point - 1)}"
 
 

@@ -48,6 +48,7 @@ def _generate(app: Sphinx) -> None:
     _write(target / "security.md", _security_table())
     _write(target / "names.md", _names_table())
     _write(target / "traceability.md", traces.page())
+    _write(target / "crowds.md", traces.crowds())
     for old in (target / "reference").glob("*.md"):
         old.unlink()
     for room, modules in facts.public_modules().items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tests.crowds.fault import TRANSPORTS
+from tests.crowds.table import cells, every_change, reason
 from tests.tidy.security import lines_of
 from tests.tidy.source import ROOT, project_files
 from tests.tidy.trace import Trace, law_ids, rows, trace
 
-__all__ = ["page"]
+__all__ = ["crowds", "page"]
 
 
 def page() -> str:
@@ -38,6 +40,26 @@ def page() -> str:
         ),
     )
     return "\n".join(line for section in sections for line in _section(*section))
+
+
+def crowds() -> str:
+    """Markdown: each row under a thousand calls, on each transport."""
+    lines = [
+        "| row | fault | " + " | ".join(TRANSPORTS) + " |",
+        "|---|---" + "|---" * len(TRANSPORTS) + "|",
+    ]
+    every, often = list(cells()), every_change()
+    for row in rows():
+        columns = []
+        for transport, wires in TRANSPORTS.items():
+            names = [
+                f"{'**' if cell in often else ''}`[{cell.name}]`{'**' if cell in often else ''}"
+                for cell in every
+                if cell.row == row.number and cell.wire in wires
+            ]
+            columns.append("<br>".join(names) or f"*{reason(row.number, transport)}*")
+        lines.append(f"| {row.number} | {_cell(row.fault)} | " + " | ".join(columns) + " |")
+    return "\n".join([*lines, ""])
 
 
 def _sentence(tests: Iterable[Trace]) -> str:

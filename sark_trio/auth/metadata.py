@@ -49,7 +49,6 @@ class ServerMetadata:
     scopes_supported: tuple[str, ...] | None = None
     auth_methods: tuple[str, ...] | None = None
     challenge_methods: tuple[str, ...] | None = None
-    dpop_algorithms: tuple[str, ...] | None = None
     #: It promises ``iss`` in authorization responses (RFC 9207).
     says_issuer: bool = False
     #: It takes the URL of a metadata document as client id.
@@ -97,7 +96,6 @@ def server_metadata(body: bytes, issuer: str) -> ServerMetadata:
         scopes_supported=_strings(document, "scopes_supported"),
         auth_methods=_strings(document, "token_endpoint_auth_methods_supported"),
         challenge_methods=_strings(document, "code_challenge_methods_supported"),
-        dpop_algorithms=_strings(document, "dpop_signing_alg_values_supported"),
         says_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         takes_documents=document.get("client_id_metadata_document_supported") is True,
     )

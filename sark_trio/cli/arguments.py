@@ -18,8 +18,8 @@ __all__ = ["add_call", "read_arguments"]
 
 def add_call(parser: Parser) -> None:
     """``SERVER TOOL KEY=VALUE... --json``."""
-    parser.add_argument("server", metavar="SERVER")
-    parser.add_argument("tool", metavar="TOOL")
+    parser.add_argument("server", metavar="SERVER", help="its name in the configuration")
+    parser.add_argument("tool", metavar="TOOL", help="its exact name, as `sark tools` lists it")
     parser.add_argument(
         "arguments",
         nargs="*",

@@ -10,9 +10,7 @@ from typing import Any
 from sark_trio.cli.options import add_config, add_output, read_settings
 from sark_trio.cli.output import Output
 from sark_trio.cli.parsing import Commands, add_command, count
-from sark_trio.client.config import AuditSettings
 from sark_trio.errors import AuditError
-from sark_trio.stores.audit import tail, verify_directory
 
 __all__ = ["add_parsers"]
 
@@ -22,7 +20,7 @@ _WHERE = "default: where the configuration says"
 def add_parsers(commands: Commands) -> None:
     """The commands about the audit log. They only read, also while it is being written."""
     audit = add_command(commands, "audit", "verify or read the audit log")
-    parsers = audit.add_subparsers(required=True, metavar="COMMAND")
+    parsers = audit.add_subparsers(required=True, title="commands", metavar="COMMAND")
 
     verify = add_command(
         parsers,
@@ -53,20 +51,22 @@ def add_parsers(commands: Commands) -> None:
     add_config(tail_)
 
 
-def _place(options: argparse.Namespace) -> AuditSettings:
+def _place(options: argparse.Namespace) -> tuple[Path, Path | None]:
+    """The directory of the log, and the file of its checkpoints."""
     if options.directory is not None:
-        return AuditSettings(directory=options.directory)
+        return options.directory, None
     audit = read_settings(options).audit
     assert audit is not None
-    return audit
+    return audit.directory, audit.checkpoints
 
 
 def _verify(options: argparse.Namespace, output: Output) -> int:
-    place = _place(options)
-    checkpoints = options.checkpoints or place.checkpoints
-    report = verify_directory(place.directory, checkpoints)
+    from sark_trio.stores.audit import verify_directory
+
+    directory, checkpoints = _place(options)
+    report = verify_directory(directory, options.checkpoints or checkpoints)
     if not report.segments and report.ok:
-        raise AuditError(f"there is no audit log in {place.directory}: is it the right directory?")
+        raise AuditError(f"there is no audit log in {directory}: is it the right directory?")
     fault = report.fault
     facts: dict[str, Any] = {
         "ok": report.ok,
@@ -91,20 +91,28 @@ def _verify(options: argparse.Namespace, output: Output) -> int:
         output.line(f"  {fault.reason}")
         output.line(f"  the {report.records} records before it are as they were written")
         return 1
-    output.line(f"{report.records} records in {report.segments} segments: every link holds")
+    records, segments = _count(report.records, "record"), _count(report.segments, "segment")
+    output.line(f"{records} in {segments}: every link holds")
     if report.checkpoints:
-        output.line(f"{report.checkpoints} checkpoints agree")
+        output.line(f"agrees with {_count(report.checkpoints, 'checkpoint')}")
     else:
         output.line("no checkpoints, so a cut-off end would not be seen: give --checkpoints FILE")
     if report.in_doubt:
-        output.line(f"{len(report.in_doubt)} calls have no outcome (running, or a crash):")
+        calls = _count(len(report.in_doubt), "call")
+        output.line(f"{calls} without an outcome (running, or a crash):")
         for request_id in report.in_doubt:
             output.line(f"  {request_id}")
     return 0
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _tail(options: argparse.Namespace, output: Output) -> int:
-    records = tail(_place(options).directory, options.lines)
+    from sark_trio.stores.audit import tail
+
+    records = tail(_place(options)[0], options.lines)
     if output.as_json:
         output.value(records)
         return 0
@@ -116,6 +124,8 @@ def _tail(options: argparse.Namespace, output: Output) -> int:
 def _one_line(record: dict[str, Any]) -> str:
     """The record as somebody wants to read it who looks for what happened."""
     words = [str(record["seq"]), str(record["ts"]), str(record["kind"])]
+    if record.get("name"):  # of an event
+        words += [str(record["name"]), json.dumps(record.get("details"), ensure_ascii=False)]
     if record.get("request_id"):
         words.append(str(record["request_id"])[:8])
     if record.get("principal_id"):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-import anyio
-
-from sark_trio import GatewayClient, Principal, ToolResult
 from sark_trio.cli.arguments import add_call, read_arguments
+from sark_trio.cli.asking import approver_here
 from sark_trio.cli.options import (
     add_audit,
     add_client,
@@ -18,6 +17,9 @@ from sark_trio.cli.options import (
 from sark_trio.cli.output import Output, worst
 from sark_trio.cli.parsing import Commands, add_command, seconds
 from sark_trio.errors import GatewayError
+
+if TYPE_CHECKING:
+    from sark_trio import GatewayClient, Principal, ToolResult
 
 __all__ = ["add_parsers"]
 
@@ -125,6 +127,8 @@ async def _check(client: GatewayClient, output: Output) -> int:
 
 async def _contact_all(client: GatewayClient) -> dict[str, GatewayError]:
     """Connect to every server at once; what went wrong, by name."""
+    import anyio
+
     failures: dict[str, GatewayError] = {}
 
     async def contact(name: str) -> None:
@@ -174,7 +178,9 @@ async def _list(
         rows += [(t.server_name, t.tool_name, t.description.partition("\n")[0]) for t in listing]
         output.table(rows)
     elif not listing.failures:
-        output.line("there is no tool that you may use")
+        output.line(
+            "there is no tool that you may use (the policy is asked: gateway:tool:discover)"
+        )
     for name, error in listing.failures.items():
         error.server = error.server or name
         output.error(error)
@@ -201,7 +207,7 @@ def _call(options: argparse.Namespace, output: Output) -> int:
             _show(result, output)
         return 1 if result.is_error else 0
 
-    return run_client(options, call, records=True)
+    return run_client(options, call, records=True, approve=approver_here())
 
 
 def _show(result: ToolResult, output: Output) -> None:

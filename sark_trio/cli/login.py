@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
-import webbrowser
 from datetime import UTC, datetime
 from functools import partial
+from typing import TYPE_CHECKING
 
-import anyio.to_thread
 from attrs import evolve
 
-from sark_trio import Http, LoopbackRedirects, MemoryTokens, OAuth, sign_in, sign_out
 from sark_trio.cli.options import add_config, add_output, read_settings
 from sark_trio.cli.output import Output
 from sark_trio.cli.parsing import Commands, Parser, add_command
-from sark_trio.cli.running import run
 from sark_trio.errors import ConfigError, UnknownServer
+
+if TYPE_CHECKING:
+    from sark_trio import Http
 
 __all__ = ["add_parsers"]
 
@@ -49,12 +49,19 @@ def add_parsers(commands: Commands) -> None:
 
 
 def _add(parser: Parser) -> None:
-    parser.add_argument("server", metavar="SERVER")
+    parser.add_argument("server", metavar="SERVER", help="its name in the configuration")
     add_config(parser)
     add_output(parser)
 
 
 def _login(options: argparse.Namespace, output: Output) -> int:
+    import webbrowser
+
+    import anyio.to_thread
+
+    from sark_trio import LoopbackRedirects, OAuth, sign_in
+    from sark_trio.cli.running import run
+
     if not 0 <= options.port <= 65_535:
         raise ConfigError(f"{options.port} is no port", source="--port")
     server = _server(options)
@@ -90,6 +97,9 @@ def _login(options: argparse.Namespace, output: Output) -> int:
 
 
 def _logout(options: argparse.Namespace, output: Output) -> int:
+    from sark_trio import sign_out
+    from sark_trio.cli.running import run
+
     done = run(partial(sign_out, _server(options)))
     if output.as_json:
         revoked = {"revoked": list(done.revoked), "unrevoked": dict(done.unrevoked)}
@@ -103,6 +113,8 @@ def _logout(options: argparse.Namespace, output: Output) -> int:
 
 
 def _server(options: argparse.Namespace) -> Http:
+    from sark_trio import Http, MemoryTokens
+
     settings = read_settings(options)
     server = settings.servers.get(options.server)
     if server is None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sark_trio.cli.parsing import Parser
-from sark_trio.telemetry.logs import JsonFormatter
 
 __all__ = ["add_logs", "logging_as"]
 
@@ -31,6 +30,8 @@ def logging_as(options: argparse.Namespace) -> Iterator[None]:
     if options.log_level is None:
         yield
         return
+    from sark_trio.telemetry.logs import JsonFormatter
+
     handler = logging.StreamHandler()
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if options.log_format == "json" else text)

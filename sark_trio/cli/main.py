@@ -21,24 +21,21 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from importlib.metadata import version
 
 from sark_trio import errors
-from sark_trio.cli import audit, calls, login, offers, pins, policy, serve
-from sark_trio.cli.demo import story
+from sark_trio.cli import audit, calls, demo, login, offers, pins, policy, serve
 from sark_trio.cli.output import Output, exit_code, one_line, open_streams
-from sark_trio.cli.parsing import Parser, parse
-from sark_trio.cli.running import Interrupted
+from sark_trio.cli.parsing import Formatter, Parser, Version, parse
 
 __all__ = ["main", "make_parser"]
 
 _EPILOG = """\
-exit status: 0 done; 1 the tool failed, or the log is not whole; 2 wrong usage or configuration;
-3 denied; 4 the server could not be reached or broke the protocol; 5 no answer in time, or it is
-unknown whether the call happened; 6 the audit log; 70 a bug of ours; 74 this machine could not
-(a full disk); 130 interrupted
+exit status: 0 done; 1 the tool failed, or the log is not whole; 2 wrong usage
+or configuration; 3 denied; 4 the server could not be reached or broke the
+protocol; 5 no answer in time, or it is unknown whether the call happened;
+6 the audit log; 70 a bug of ours; 74 this machine could not (a full disk);
+130 interrupted
 """
 
 
@@ -55,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit_code(exc)
     except KeyboardInterrupt as exc:
         print("sark: interrupted", file=sys.stderr)
-        return exc.status if isinstance(exc, Interrupted) else 130
+        return int(getattr(exc, "status", 130))  # an `Interrupted` knows the signal
     except BrokenPipeError:
         # Whoever reads our output has seen enough. Python would try again at exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -78,11 +75,11 @@ def make_parser() -> Parser:
         prog="sark",
         description="Governed calls of MCP tools: decided, recorded, made in time, recorded again.",
         epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
-    parser.add_argument("--version", action="version", version=f"sark {version('sark_trio')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    story.add_parser(commands)
+    parser.add_argument("--version", action=Version)
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
+    demo.add_parser(commands)
     calls.add_parsers(commands)
     offers.add_parsers(commands)
     audit.add_parsers(commands)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sark_trio import GatewayClient, Principal
 from sark_trio.cli.options import add_audit, add_client, add_output, run_client
 from sark_trio.cli.output import Output
 from sark_trio.cli.parsing import Commands, add_command
 from sark_trio.errors import InvalidArguments
 
+if TYPE_CHECKING:
+    from sark_trio import GatewayClient, Principal
+
 __all__ = ["add_parsers"]
+
+_SERVER = "its name in the configuration"
 
 
 def add_parsers(commands: Commands) -> None:
@@ -20,20 +24,20 @@ def add_parsers(commands: Commands) -> None:
     resources = add_command(
         commands, "resources", "list the resources that you may see", "sark resources files"
     )
-    resources.add_argument("server", metavar="SERVER")
+    resources.add_argument("server", metavar="SERVER", help=_SERVER)
     resources.set_defaults(command=_resources)
     read = add_command(commands, "read", "read a resource", "sark read files file:///etc/hosts")
-    read.add_argument("server", metavar="SERVER")
-    read.add_argument("uri", metavar="URI")
+    read.add_argument("server", metavar="SERVER", help=_SERVER)
+    read.add_argument("uri", metavar="URI", help="as `sark resources` lists it")
     read.set_defaults(command=_read)
     prompts = add_command(
         commands, "prompts", "list the prompts that you may see", "sark prompts desk"
     )
-    prompts.add_argument("server", metavar="SERVER")
+    prompts.add_argument("server", metavar="SERVER", help=_SERVER)
     prompts.set_defaults(command=_prompts)
     prompt = add_command(commands, "prompt", "get a prompt", "sark prompt desk greet name=Ann")
-    prompt.add_argument("server", metavar="SERVER")
-    prompt.add_argument("name", metavar="NAME")
+    prompt.add_argument("server", metavar="SERVER", help=_SERVER)
+    prompt.add_argument("name", metavar="NAME", help="as `sark prompts` lists it")
     prompt.add_argument("arguments", nargs="*", default=(), metavar="KEY=VALUE", help="texts")
     prompt.set_defaults(command=_prompt)
     for recorded in (read, prompt):
@@ -50,7 +54,8 @@ def _resources(options: argparse.Namespace, output: Output) -> int:
             output,
             [dict(one.raw) for one in found],
             [("URI", "NAME", "TYPE"), *((o.uri, o.name, o.mime_type or "") for o in found)],
-            "there is no resource that you may see",
+            "there is no resource that you may see (the policy is asked: "
+            "gateway:resource:discover)",
         )
         return 0
 
@@ -65,7 +70,10 @@ def _prompts(options: argparse.Namespace, output: Output) -> int:
             wanted = " ".join(a.name if a.required else f"[{a.name}]" for a in one.arguments)
             rows.append((one.name, wanted, (one.description or "").partition("\n")[0]))
         _table(
-            output, [dict(one.raw) for one in found], rows, "there is no prompt that you may see"
+            output,
+            [dict(one.raw) for one in found],
+            rows,
+            "there is no prompt that you may see (the policy is asked: gateway:prompt:discover)",
         )
         return 0
 

@@ -9,25 +9,20 @@ import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import evolve
 
-from sark_trio import GatewayClient, Principal
 from sark_trio.cli.logs import add_logs, logging_as
 from sark_trio.cli.parsing import Parser
-from sark_trio.cli.running import Signals, run
-from sark_trio.client.build import client_of
-from sark_trio.client.config import (
-    AuditSettings,
-    IdentitySettings,
-    PolicySettings,
-    Settings,
-    load,
-)
-from sark_trio.client.handlers import Handlers
 from sark_trio.errors import ConfigError
-from sark_trio.telemetry.hooks import Hook
-from sark_trio.telemetry.logs import LogHook
+
+if TYPE_CHECKING:
+    from sark_trio import GatewayClient, Handlers, Principal, Settings
+    from sark_trio.cli.running import Signals
+    from sark_trio.client.approving import Approver
+    from sark_trio.client.config import IdentitySettings
+    from sark_trio.telemetry.hooks import Hook
 
 __all__ = [
     "Command",
@@ -42,7 +37,7 @@ __all__ = [
 
 _DEFAULTS = ("sark.toml", ".mcp.json", "mcp.json")
 #: What a command does with an open client and the caller; its exit status.
-Command = Callable[[GatewayClient, Principal], Awaitable[int]]
+Command: TypeAlias = "Callable[[GatewayClient, Principal], Awaitable[int]]"
 
 
 def add_output(parser: Parser) -> None:
@@ -99,6 +94,8 @@ def add_client(parser: Parser) -> None:
 
 def read_settings(options: argparse.Namespace) -> Settings:
     """The configuration file, with what the command line says instead."""
+    from sark_trio.client.config import AuditSettings, PolicySettings, load
+
     settings = load(options.config or _find())
     if getattr(options, "policy", None):
         settings = evolve(settings, policy=PolicySettings(rego=tuple(options.policy)))
@@ -118,6 +115,7 @@ def run_client(
     records: bool,
     hooks: Sequence[Hook] = (),
     handlers: Handlers | None = None,
+    approve: Approver | None = None,
     signals: Signals | None = None,
 ) -> int:
     """Open the client that configuration and command line describe, and run *command* in it.
@@ -126,9 +124,14 @@ def run_client(
         so it leaves the configured log alone: another program may be writing it.
     :param hooks: told what happens, beside the log that the command line asks for.
     :param handlers: what is done when a server asks.
+    :param approve: who is asked where the policy wants a person's word.
     :param signals: what they do; default: the first one ends the command.
     :raises Interrupted: a signal has ended it.
     """
+    from sark_trio.cli.running import run
+    from sark_trio.client.config import AuditSettings
+    from sark_trio.telemetry.logs import LogHook
+
     settings = read_settings(options)
     token = None if options.token_file is None else _read_token(options.token_file, settings)
     if options.log_level is not None:
@@ -141,7 +144,7 @@ def run_client(
             if settings.pins is not None:  # what is to be recorded waits for a log that lasts
                 settings = evolve(settings, pins=evolve(settings.pins, record=False))
         who = _principal(options, settings.identity)
-        client = _make_client(settings, who, hooks, handlers)
+        client = _make_client(settings, who, hooks, handlers, approve)
 
         async def main() -> int:
             async with client:
@@ -156,9 +159,14 @@ def _make_client(
     principal: Principal,
     hooks: Sequence[Hook],
     handlers: Handlers | None,
+    approve: Approver | None,
 ) -> GatewayClient:
+    from sark_trio.client.build import client_of
+
     try:
-        return client_of(settings, principal=principal, hooks=hooks, handlers=handlers)
+        return client_of(
+            settings, principal=principal, hooks=hooks, handlers=handlers, approve=approve
+        )
     except ValueError as exc:
         # An option that some part of the client refuses stands in the file, too.
         raise ConfigError(str(exc), source=str(settings.source)) from exc
@@ -166,6 +174,8 @@ def _make_client(
 
 def _principal(options: argparse.Namespace, identity: IdentitySettings) -> Principal:
     """The command line's word, else the configuration's, else the user of this machine."""
+    from sark_trio import Principal
+
     who = options.principal or identity.principal or user_name()
     roles = options.role or (identity.roles if who == identity.principal else ())
     try:

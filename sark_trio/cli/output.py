@@ -52,7 +52,7 @@ _REMEDIES: tuple[tuple[type[errors.GatewayError], str], ...] = (
     (errors.ToolChanged, "`sark pins diff` shows what it is now, `sark pins approve` accepts it"),
     (errors.UnknownTool, "`sark tools` lists those that you may use"),
     (errors.CircuitOpen, "wait, or see `sark servers --check`"),
-    (errors.CallTimeout, "--timeout gives it more time"),
+    (errors.CallTimeout, "timeout_s in the configuration gives it more time, or --timeout"),
     (errors.OutcomeUnknown, "look at the server before you repeat the call"),
     (errors.AuthenticationRequired, "give the server credentials: `sark login`, or headers"),
     (errors.ConnectError, "is the server running, and the URL right?"),

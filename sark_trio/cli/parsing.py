@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn, TypeAlias
 
-__all__ = ["Commands", "Parser", "add_command", "count", "parse", "seconds"]
+__all__ = ["Commands", "Formatter", "Parser", "Version", "add_command", "count", "parse", "seconds"]
 
 #: Records that ``audit tail`` holds in memory at once.
 _COUNT_MAX = 1_000_000
@@ -24,6 +24,30 @@ class Parser(argparse.ArgumentParser):
         sys.exit(2)
 
 
+class Formatter(argparse.RawDescriptionHelpFormatter):
+    """Help in which the longest command has its words beside it, as all others have."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        """As argparse, which forgets that commands are indented."""
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - it has no other name
+            self._action_max_length += self._indent_increment
+
+
+class Version(argparse.Action):
+    """``--version``: the installed distribution is looked up only for whoever asks."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Say it and exit with status 0."""
+        from importlib.metadata import version
+
+        print(f"sark {version('sark_trio')}")
+        parser.exit()
+
+
 #: What ``add_subparsers`` returns; generic for type checkers only.
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"  # noqa: SLF001 - it has no other name
 
@@ -36,7 +60,7 @@ def add_command(commands: Commands, name: str, summary: str, *examples: str) -> 
         help=summary,
         description=f"{summary[0].upper()}{summary[1:]}.",
         epilog="\n".join(lines) if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
     )
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from attrs import asdict
 
-from sark_trio import PinnedTool
 from sark_trio.cli.options import add_config, add_output, read_settings, user_name
 from sark_trio.cli.output import Output
 from sark_trio.cli.parsing import Commands, Parser, add_command
 from sark_trio.errors import ConfigError, UnknownTool
-from sark_trio.stores.pins import PinFile
+
+if TYPE_CHECKING:
+    from sark_trio.stores.pins import PinFile, PinnedTool
 
 __all__ = ["add_parsers"]
 
@@ -23,7 +25,7 @@ _PRINT_CHARS = 12
 def add_parsers(commands: Commands) -> None:
     """The commands about pinned tools."""
     parser = add_command(commands, "pins", "tools that were approved, and that have changed")
-    below = parser.add_subparsers(required=True, metavar="COMMAND")
+    below = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     listing = add_command(
         below, "list", "names the tools that are known, and how they stand", "sark pins list files"
     )
@@ -65,7 +67,7 @@ def _add(parser: Parser, command: Callable[[argparse.Namespace, Output], int]) -
 
 
 def _add_names(parser: Parser) -> None:
-    parser.add_argument("server", metavar="SERVER")
+    parser.add_argument("server", metavar="SERVER", help="its name in the configuration")
     parser.add_argument(
         "tool", nargs="?", metavar="TOOL", help="default: every tool that waits for a decision"
     )
@@ -137,6 +139,8 @@ def _decided(what: str, server: str, names: tuple[str, ...], output: Output) -> 
 
 
 def _file(options: argparse.Namespace) -> PinFile:
+    from sark_trio.stores.pins import PinFile
+
     settings = read_settings(options)
     if settings.pins is None:
         raise ConfigError(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sark_trio import GatewayClient, Principal
 from sark_trio.cli.arguments import add_call, read_arguments
 from sark_trio.cli.options import add_client, run_client
 from sark_trio.cli.output import Output
 from sark_trio.cli.parsing import Commands, add_command
+
+if TYPE_CHECKING:
+    from sark_trio import GatewayClient, Principal
 
 __all__ = ["add_parsers"]
 
@@ -18,7 +20,7 @@ __all__ = ["add_parsers"]
 def add_parsers(commands: Commands) -> None:
     """The commands about the policy."""
     policy = add_command(commands, "policy", "ask the policy without calling anything")
-    parsers = policy.add_subparsers(required=True, metavar="COMMAND")
+    parsers = policy.add_subparsers(required=True, title="commands", metavar="COMMAND")
     evaluate = add_command(
         parsers,
         "eval",

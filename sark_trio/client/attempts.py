@@ -54,6 +54,8 @@ class Attempts(Generic[T]):
     #: Whether a byte of it may have reached the server.
     sent: bool = field(default=False, init=False)
     attempts: int = field(default=0, init=False)
+    #: The digest and the policy's revision that somebody approved.
+    approved: tuple[str, str | None] | None = field(default=None, init=False)
     _plan: Plan[T] = field(init=False)
     _dialogue: Dialogue = field(init=False)
     _retry: RetryMachine = field(init=False)
@@ -179,14 +181,17 @@ class Attempts(Generic[T]):
         return error
 
     async def _aside(self, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        """A request about the task that the call has become."""
+        """A request about the task that the call has become.
+
+        A block stops these, too, but for the one that ends the task.
+        """
+        if method != "tasks/cancel":
+            self._check_on()
         return await self.upstream.read(method, params, self.scope.deadline, self.timed_out)
 
     def admitted(self) -> None:
         """The breaker let an attempt out; a refusal is none. (``Watcher``)"""
-        blocked = self._blocked()
-        if blocked is not None:
-            raise blocked
+        self._check_on()
         self.attempts += 1
         self.phase = "connect"
         if self.signals is not None:
@@ -194,6 +199,11 @@ class Attempts(Generic[T]):
         if self.attempts > 1:
             self.records.attempt(self.attempts, self._why)
             self._why = "retry"
+
+    def _check_on(self) -> None:
+        blocked = self._blocked()
+        if blocked is not None:
+            raise blocked
 
     def timed_out(self) -> bool:
         """Whether the configured deadline passed. (``Watcher``)
@@ -203,7 +213,8 @@ class Attempts(Generic[T]):
         """
         asked = self.asked.timeout_s
         own = asked is None or asked >= self.configured_timeout_s
-        own = own and not self._dialogue.held  # nor does a person who takes their time
+        # Nor does a person who takes their time.
+        own = own and not self._dialogue.held and self.approved is None
         return own and self.scope.cancel_called and anyio.current_time() >= self.scope.deadline
 
     async def _may_resend(self, reason: str) -> bool:

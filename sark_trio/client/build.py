@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sark_trio import jsontext
+from sark_trio.client.approving import Approver
 from sark_trio.client.config import IdentitySettings, PolicySettings, Settings
 from sark_trio.client.gateway import GatewayClient
 from sark_trio.client.handlers import Handlers
@@ -33,12 +35,14 @@ def client_of(
     principal: Principal | None = None,
     hooks: Iterable[Hook] = (),
     handlers: Handlers | None = None,
+    approve: Approver | None = None,
 ) -> GatewayClient:
     """The client that *settings* describe.
 
     :param audit: where to record if the settings do not say.
     :param hooks: told what happens.
     :param handlers: what is done when a server asks.
+    :param approve: who is asked where the policy wants a person's word.
     :raises ConfigError: the settings do not make a client; the message names file and key.
     """
     log = audit_of(settings) or audit
@@ -47,13 +51,16 @@ def client_of(
             "no [audit] directory: every call is recorded, so say where",
             source=str(settings.source),
         )
-    remote = settings.remote
-    return GatewayClient(
+    remote, source = settings.remote, str(settings.source)
+    policy = policy_of(settings.policy, source)
+    identity = verifier_of(settings.identity, source)
+    make = partial(
+        GatewayClient,
         servers=settings.servers,
-        policy=policy_of(settings.policy, str(settings.source)),
+        policy=policy,
         audit=log,
         principal=principal or principal_of(settings.identity),
-        identity=verifier_of(settings.identity, str(settings.source)),
+        identity=identity,
         timeout_s=settings.timeout_s,
         grace_s=settings.grace_s,
         concurrent_max=settings.concurrent_max,
@@ -68,7 +75,14 @@ def client_of(
         pins=settings.pins,
         hooks=hooks,
         handlers=handlers,
+        approve=approve,
     )
+    try:
+        return make()
+    except ConfigError as exc:
+        if exc.source in {str(path) for path in settings.policy.rego}:
+            raise
+        raise ConfigError(exc.message, source=source) from exc  # where its option stands
 
 
 def policy_of(settings: PolicySettings, source: str | None = None) -> Policy:

@@ -22,7 +22,7 @@ from attrs import asdict, define, field
 
 from sark_trio import jsontext
 from sark_trio.client.answers import Answer, Ticket, entry_bytes
-from sark_trio.client.servers import Directory, Http, Registry, WebSocket
+from sark_trio.client.servers import Directory, Registry, Remote
 from sark_trio.client.silence import silent_ttl_s
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import (
@@ -309,6 +309,6 @@ def _may_be_covered(error: Exception) -> bool:
 def _credential(upstream: Upstream) -> Any:
     """What we show to the server to be let in; it goes into a digest and nowhere else."""
     server = upstream.server
-    if isinstance(server, Http | WebSocket):
+    if isinstance(server, Remote):
         return dict(server.headers)
     return server.api_key if isinstance(server, Registry | Directory) else None

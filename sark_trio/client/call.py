@@ -14,6 +14,7 @@ import anyio
 from attrs import define, field
 
 from sark_trio.client.answers import Answer, Ticket
+from sark_trio.client.approving import Approver, approval_of
 from sark_trio.client.attempts import Attempts
 from sark_trio.client.cached import Cache
 from sark_trio.client.dialogue import Dialogue
@@ -28,6 +29,7 @@ from sark_trio.errors import (
     Refused,
     ToolChanged,
 )
+from sark_trio.governance.obligations import approval_wanted
 from sark_trio.governance.pipeline import Governor, Verdict
 from sark_trio.mcp.results import ToolResult
 from sark_trio.net.clock import lasting_time
@@ -54,13 +56,15 @@ class Call(Attempts[T]):
     governor: Governor
     #: Answers to calls whose tools may be answered for.
     cache: Cache | None = None
+    #: Who is asked where the policy wants a person's word.
+    approver: Approver | None = None
     #: The right to put the answer into the cache, where it is wanted there.
     _ticket: Ticket | None = field(default=None, init=False)
     #: Whether the cache was looked into.
     _looked: bool = field(default=False, init=False)
 
     async def steps(self) -> T:
-        """Resolve, decide, record, attempt, oblige, record.
+        """Resolve, decide, have approved, record, attempt, oblige, record.
 
         :raises GatewayError: exactly one; see :mod:`sark_trio.errors`.
         """
@@ -72,6 +76,8 @@ class Call(Attempts[T]):
             raise
         self.phase = "policy"
         await self._decide()
+        if self._decision.obligations:
+            await self._approve_first()
         found = self._look()
         if isinstance(found, Answer):
             return self._served(found.value)
@@ -164,6 +170,7 @@ class Call(Attempts[T]):
         again = await self._ask_policy()
         if again.allow and again.digest == before.digest:
             self.verdict = again
+            await self._approve()
             return
         denial = again.denial()
         if again.allow:
@@ -172,6 +179,32 @@ class Call(Attempts[T]):
                 reason="decision_changed",
             )
         raise denial
+
+    async def _approve_first(self) -> None:
+        """Before anything is done. Whoever is asked and never answers is in the record, too."""
+        try:
+            await self._approve()
+        except Denied as denial:
+            self.records.refusal(denial, self.verdict)
+            raise
+        except BaseException:
+            gone = Denied("nobody waits for the approval any more", reason="approval_missing")
+            self.records.refusal(gone, self.verdict)
+            raise
+
+    async def _approve(self) -> None:
+        """Have a person's word, where the policy wants one: for these bytes, under this policy."""
+        decision = self._decision
+        wanted = approval_wanted(decision.obligations)
+        if wanted is None or self.approved == (decision.digest, decision.revision):
+            return
+        self.phase = "approval"
+        ids = {"method": self.asked.method, "request_id": self.records.request_id}
+        who = await approval_of(decision, wanted, self.approver, **ids)
+        self.approved = decision.digest, decision.revision
+        self.records.labels = {"approved_by": who}
+        # People take their time. If the policy is another one by then, this comes back here.
+        await self._decide_again(even_if_valid=True)
 
     async def _ask_policy(self) -> Verdict:
         now = anyio.current_time()

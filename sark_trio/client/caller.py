@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 from attrs import define, field
 
+from sark_trio.client.approving import Approver
 from sark_trio.client.asked import ToolCall, query_of
 from sark_trio.client.cached import Cache
 from sark_trio.client.call import TIMEOUT_MAX_S, Call
@@ -60,6 +61,8 @@ class Caller:
     jitter: Callable[[], float]
     new_id: Callable[[], str] = field(factory=request_ids)
     emitter: Emitter | None = None
+    #: Who is asked where the policy wants a person's word.
+    approver: Approver | None = None
     #: Calls of each principal that are under way.
     places: ConcurrencyLimiter = field(factory=lambda: ConcurrencyLimiter(CONCURRENT_MAX))
     #: Answers to calls whose tools may be answered for; set before the first call.
@@ -117,6 +120,7 @@ class Caller:
             call = Call(
                 asked=asked,
                 cache=self.cache,
+                approver=self.approver,
                 upstream=upstream,
                 governor=self.governor,
                 records=Records(

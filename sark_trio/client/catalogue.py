@@ -16,13 +16,12 @@ from sark_trio.errors import (
     ClientClosed,
     GatewayError,
     MessageTooLarge,
-    ProtocolError,
     ToolChanged,
     UnknownTool,
 )
 from sark_trio.machines.caching import TTL_S_MAX, ttl_of
+from sark_trio.mcp.paging import PageWalk
 from sark_trio.mcp.pins import PinState
-from sark_trio.mcp.results import page_of
 from sark_trio.mcp.tools import Tool, parse_tools
 from sark_trio.net.clock import lasting_time
 from sark_trio.telemetry.events import CacheLookedUp, ListFetched
@@ -37,9 +36,6 @@ REFRESH_MIN_S = 1.0
 #: A list that lacks tools which somebody has yet to approve is no longer believed than this, so
 #: that an approval from outside is seen.
 WITHHELD_TTL_S = 5.0
-#: No server has more pages or tools than this; one that does repeats itself.
-PAGES_MAX = 1_000
-TOOLS_MAX = 100_000
 #: All definitions together: a thousand tools with 16 KiB of schema each.
 LIST_BYTES_MAX = 16 * 1024 * 1024
 #: Longest wait for all pages. Whoever waits for the list may have less time; nobody who comes
@@ -226,12 +222,11 @@ class Catalogue:
 
     async def _fetch_all(self, deadline: float) -> Listing:
         raw: list[Any] = []
-        seen: set[str] = set()
-        cursor: str | None = None
+        walk = PageWalk("tools")
         ttl_s, size_bytes = TTL_S_MAX, 0
-        for _ in range(PAGES_MAX):
-            result = await self._fetch({} if cursor is None else {"cursor": cursor}, deadline)
-            items, cursor = page_of(result, "tools")
+        while not walk.done:
+            result = await self._fetch(walk.params(), deadline)
+            items = walk.take(result)
             size_bytes += len(jsontext.encode(items))
             if size_bytes > LIST_BYTES_MAX:
                 raise MessageTooLarge(
@@ -240,13 +235,6 @@ class Catalogue:
                 )
             raw.extend(items)
             ttl_s = min(ttl_s, ttl_of(result.get("ttlMs"), self._silent_ttl_s()))
-            if cursor is None or len(raw) > TOOLS_MAX:
-                break
-            if cursor in seen:
-                raise ProtocolError(f"{self._server}: tools/list repeats cursor {cursor[:40]!r}")
-            seen.add(cursor)
-        if cursor is not None:
-            raise ProtocolError(f"{self._server}: tools/list does not end")
         return await self._sort_out(raw, ttl_s)
 
     async def _sort_out(self, raw: list[Any], ttl_s: float) -> Listing:

@@ -11,8 +11,9 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, final
+from typing import Any, final, get_args
 
 from attrs import field, frozen
 
@@ -20,15 +21,18 @@ from sark_trio import jsontext
 from sark_trio.client.caller import CONCURRENT_MAX
 from sark_trio.client.config_gateway import GatewaySettings, read_gateway
 from sark_trio.client.config_pins import read_pins
-from sark_trio.client.config_remote import RemoteSettings, read_remote
+from sark_trio.client.config_places import explain, json_line, toml_line
+from sark_trio.client.config_remote import REMOTE_KEYS, RemoteSettings, read_remote
 from sark_trio.client.config_servers import read_host_server, read_name, read_server
 from sark_trio.client.pins import Pins
 from sark_trio.client.servers import Server
 from sark_trio.client.table import Table
 from sark_trio.errors import ConfigError
 from sark_trio.governance.isolation import Isolation
+from sark_trio.governance.principal import Principal
 from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.retry import RetryConfig
+from sark_trio.machines.window import RateRule
 from sark_trio.stores.audit_files import FsyncMode
 
 __all__ = [
@@ -120,8 +124,10 @@ def load(path: Path | str, *, environ: Mapping[str, str] | None = None) -> Setti
     variables = os.environ if environ is None else environ
     text = _read(path)
     if path.suffix == ".toml":
-        return _from_toml(Table(_parse_toml(text, path), str(path), environ=variables), path)
-    return _from_json(Table(_parse_json(text, path), str(path), environ=variables), path)
+        data, locate = _parse_toml(text, path), partial(toml_line, text)
+        return _from_toml(Table(data, str(path), environ=variables, locate=locate), path)
+    data, locate = _parse_json(text, path), partial(json_line, text)
+    return _from_json(Table(data, str(path), environ=variables, locate=locate), path)
 
 
 def _read(path: Path) -> str:
@@ -136,44 +142,51 @@ def _read(path: Path) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
-        raise ConfigError("not UTF-8", source=str(path), line=line) from exc
+        raise ConfigError("not UTF-8: save it so", source=str(path), line=line) from exc
 
 
 def _parse_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
-        raise _misplaced(f"not TOML: {exc}", path) from exc
+        raise _misplaced(f"not TOML: {exc}", text, path) from exc
 
 
 def _parse_json(text: str, path: Path) -> dict[str, Any]:
     try:
         value = jsontext.decode_strict(text)
     except jsontext.JSONError as exc:
-        raise _misplaced(str(exc), path) from exc
+        named = "" if path.suffix == ".json" else " (only what is named *.toml is read as TOML)"
+        raise _misplaced(str(exc), text, path, named) from exc
     if not isinstance(value, dict):
         raise ConfigError("not a JSON object", source=str(path), line=1)
     return value
 
 
-def _misplaced(message: str, path: Path) -> ConfigError:
-    place = _POSITION.search(message)
-    line, column = (int(place[1]), int(place[2])) if place else (None, None)
-    return ConfigError(message, source=str(path), line=line, column=column)
+def _misplaced(message: str, text: str, path: Path, more: str = "") -> ConfigError:
+    found = _POSITION.search(message)
+    place = (int(found[1]), int(found[2])) if found else None
+    line, column = place or (None, None)
+    said = f"{explain(message, text, place)}{more}"
+    return ConfigError(said, source=str(path), line=line, column=column)
 
 
 def _from_json(root: Table, path: Path) -> Settings:
     """``{"mcpServers": {...}}``; VS Code says ``servers``. Other keys are other programs'."""
     key = "mcpServers" if "mcpServers" in root.data or "servers" not in root.data else "servers"
     if key not in root.data:
-        raise root.error("no 'mcpServers' in it: not an MCP host's configuration")
+        raise root.instead("mcpServers") or root.error(
+            "no 'mcpServers' in it: not an MCP host's configuration"
+        )
     servers = {read_name(n, t): read_host_server(t) for n, t in root.tables(key).items()}
     return Settings(source=path, servers=servers)
 
 
 def _from_toml(root: Table, path: Path) -> Settings:
+    root.only("client", "servers", "policy", "audit", "identity", "gateway", "agents", "pins")
     client = root.table("client")
-    settings = Settings(
+    client.only("timeout_s", "grace_s", "concurrent_max", "breaker", "retry", *REMOTE_KEYS)
+    return Settings(
         source=path,
         servers={read_name(n, t): read_server(t, path) for n, t in root.tables("servers").items()},
         policy=_policy(root.table("policy"), path),
@@ -182,19 +195,17 @@ def _from_toml(root: Table, path: Path) -> Settings:
         timeout_s=client.number("timeout_s", 30.0),
         grace_s=client.number("grace_s", 5.0),
         concurrent_max=client.take("concurrent_max", int, CONCURRENT_MAX),
-        breaker=client.options("breaker", BreakerOptions),
+        breaker=client.options("breaker", BreakerOptions, rate=RateRule),
         retry=client.options("retry", RetryConfig),
         gateway=read_gateway(root.table("gateway")),
         remote=read_remote(client),
         agents=root.mapping("agents"),
         pins=read_pins(root.table("pins"), path) if "pins" in root.data else None,
     )
-    client.finish()
-    root.finish()
-    return settings
 
 
 def _policy(table: Table, path: Path) -> PolicySettings:
+    table.only("rego", "data", "query", "isolation", "opa", "opa_path", "opa_token", "allow_all")
     data = table.take("data", str, None)
     settings = PolicySettings(
         rego=tuple(path.parent / name for name in table.strings("rego", ())),
@@ -208,24 +219,28 @@ def _policy(table: Table, path: Path) -> PolicySettings:
     )
     if bool(settings.rego) + bool(settings.opa) + settings.allow_all > 1:
         raise table.error("needs exactly one of 'rego', 'opa' and 'allow_all'")
-    if settings.isolation is not None and not settings.rego:
-        raise table.error("only 'rego' is evaluated by us", "isolation")
-    table.finish()
+    for of, keys in (("rego", ("data", "query", "isolation")), ("opa", ("opa_path", "opa_token"))):
+        for key in keys:
+            if key in table.data and not getattr(settings, of):
+                raise table.error(f"is for {of!r}, which is not there", key)
     return settings
 
 
 def _audit(table: Table, path: Path) -> AuditSettings:
+    table.only("directory", "fsync", "checkpoints")
     checkpoints = table.take("checkpoints", str, None)
-    settings = AuditSettings(
+    fsync = table.take("fsync", str, "group")
+    if fsync not in get_args(FsyncMode):
+        raise table.error(f"{fsync!r} is not one of {', '.join(get_args(FsyncMode))}", "fsync")
+    return AuditSettings(
         directory=path.parent / table.take("directory", str),
-        fsync=table.take("fsync", str, "group"),
+        fsync=fsync,
         checkpoints=None if checkpoints is None else path.parent / checkpoints,
     )
-    table.finish()
-    return settings
 
 
 def _identity(table: Table, path: Path) -> IdentitySettings:
+    table.only("jwks", "issuer", "audience", "algorithms", "principal", "roles")
     jwks = table.take("jwks", str, None)
     if jwks is not None and not jwks.startswith(("https://", "http://")):
         jwks = str(path.parent / jwks)
@@ -237,5 +252,6 @@ def _identity(table: Table, path: Path) -> IdentitySettings:
         principal=table.take("principal", str, None),
         roles=table.strings("roles", ()),
     )
-    table.finish()
+    if settings.principal is not None:
+        table.made(Principal, id=settings.principal, roles=settings.roles)
     return settings

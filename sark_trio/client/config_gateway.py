@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import final
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from sark_trio.client.table import Table
 from sark_trio.machines.limiter import RateOptions
@@ -40,6 +40,7 @@ def read_gateway(table: Table) -> GatewaySettings:
 
     :raises ConfigError: a value that cannot be, or a key that nothing reads.
     """
+    table.only(*(one.name for one in fields(GatewaySettings)))
     settings = GatewaySettings(
         host=table.take("host", str, "127.0.0.1"),
         port=table.take("port", int, 8080),
@@ -57,14 +58,13 @@ def read_gateway(table: Table) -> GatewaySettings:
     for name in ("concurrent", "streams"):
         if not 1 <= getattr(settings, name) <= 100_000:
             raise table.error(f"{getattr(settings, name)} is not from 1 to 100000", name)
-    table.finish()
     return settings
 
 
 def _rate(table: Table) -> RateOptions:
+    table.only("per_s", "burst")
     default = RateOptions()
     per_s, burst = table.number("per_s", default.per_s), table.take("burst", int, default.burst)
-    table.finish()
     try:
         return RateOptions(per_s=per_s, burst=burst)
     except ValueError as exc:
@@ -72,6 +72,5 @@ def _rate(table: Table) -> RateOptions:
 
 
 def _key(table: Table) -> tuple[str, tuple[str, ...]]:
-    key = table.take("key", str), table.strings("roles", ())
-    table.finish()
-    return key
+    table.only("key", "roles")
+    return table.take("key", str), table.strings("roles", ())

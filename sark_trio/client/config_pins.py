@@ -16,11 +16,11 @@ def read_pins(table: Table, path: Path) -> Pins:
 
     :raises ConfigError: a value that cannot be, or a key that nothing reads.
     """
+    table.only("path", "mode", "first_use")
     file = path.parent / table.take("path", str)
     mode = table.take("mode", str, "refuse")
     first_use = table.take("first_use", bool, default=True)
-    table.finish()
     try:
         return Pins(file, mode=mode, first_use=first_use)
     except ConfigError as exc:
-        raise table.error(exc.message) from exc
+        raise table.error(exc.message, at="mode") from exc

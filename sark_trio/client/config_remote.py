@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Final, final
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 from sark_trio.client.modes import TransportMode
 from sark_trio.client.table import Table
 
-__all__ = ["RemoteSettings", "read_remote"]
+__all__ = ["REMOTE_KEYS", "RemoteSettings", "read_remote"]
 
 
 @final
@@ -22,6 +22,10 @@ class RemoteSettings:
     transport_mode: TransportMode = TransportMode.AUTO
     max_connections: int = 50
     enable_error_handling: bool = True
+
+
+#: What the table may have of them.
+REMOTE_KEYS: Final = tuple(one.name for one in fields(RemoteSettings))
 
 
 def read_remote(table: Table) -> RemoteSettings:

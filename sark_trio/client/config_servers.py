@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from attrs import fields
 
 from sark_trio.client.authorizing.settings import auth_of
 from sark_trio.client.servers import (
@@ -22,7 +24,19 @@ from sark_trio.machines.circuit import BreakerOptions
 from sark_trio.machines.limits import ResourceLimits
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.machines.supervision import SuperviseOptions
+from sark_trio.machines.window import RateRule
 from sark_trio.net.tls import TLSOptions
+
+#: A server has exactly one of the first keys of these, and then those that follow it.
+_KINDS: Final = {
+    "url": ("url", "headers", "tls", "addresses", "auth"),
+    "command": (*("command", "cwd", "env", "limits", "supervision", "die_with_parent", "sha256"),),
+    "registry": ("registry", "server", "api_key", "tls", "addresses"),
+}
+_COMMON: Final = (
+    *("trusted", "sensitivity", "tools", "timeout_s", "protocol_version", "cache_public", "pins"),
+    *("breaker", "retry", "concurrency"),
+)
 
 __all__ = ["read_host_server", "read_name", "read_server"]
 
@@ -45,7 +59,8 @@ def read_host_server(table: Table) -> Server:
         if key in table.data:
             url = table.take(key, str)
             return table.made(at_url(url), url, headers=table.mapping("headers"))
-    raise table.error("neither 'command' nor 'url'")
+    misspelt = table.instead("command", "url", "serverUrl", "httpUrl")
+    raise misspelt or table.error("neither 'command' nor 'url'")
 
 
 def read_server(table: Table, path: Path) -> Server:
@@ -53,6 +68,7 @@ def read_server(table: Table, path: Path) -> Server:
 
     :raises ConfigError: a value that cannot be, or a key that nothing reads.
     """
+    kind = _kind(table)
     common: dict[str, Any] = {
         "trusted": table.take("trusted", bool, default=False),
         "sensitivity": table.take("sensitivity", str, "medium"),
@@ -61,23 +77,23 @@ def read_server(table: Table, path: Path) -> Server:
         "protocol_version": table.take("protocol_version", str, None),
         "cache_public": table.take("cache_public", bool, default=False),
         "pins": table.take("pins", str, None),
-        "breaker": table.options("breaker", BreakerOptions),
+        "breaker": table.options("breaker", BreakerOptions, rate=RateRule),
         "retry": table.options("retry", RetryConfig),
         "concurrency": table.options("concurrency", AdaptiveConcurrency),
     }
-    if sum(key in table.data for key in ("url", "registry", "command")) != 1:
-        raise table.error("needs exactly one of 'url', 'command' and 'registry'")
     tls = _tls(table.table("tls"), path) if "tls" in table.data else None
     server: Server
     own: dict[str, Any]
-    if "url" in table.data:
+    if kind == "url":
         url = table.take("url", str)
         own = {"headers": table.mapping("headers"), "tls": tls}
         own["addresses"] = table.take("addresses", str, "any")
-        if "auth" in table.data and at_url(url) is Http:
+        if "auth" in table.data:
+            if at_url(url) is not Http:
+                raise table.error("is not for WebSockets: give 'headers'", "auth")
             own["auth"] = auth_of(table.table("auth"), path, tls)
         server = table.made(at_url(url), url, **own, **common)
-    elif "registry" in table.data:
+    elif kind == "registry":
         url, name = table.take("registry", str), table.take("server", str)
         key = table.take("api_key", str, None)
         own = {"tls": tls, "addresses": table.take("addresses", str, "any")}
@@ -88,17 +104,29 @@ def read_server(table: Table, path: Path) -> Server:
         own = {
             "env": table.mapping("env"),
             "limits": table.options("limits", ResourceLimits),
-            "supervision": table.options("supervision", SuperviseOptions),
+            "supervision": table.options("supervision", SuperviseOptions, backoff=RetryConfig),
             "die_with_parent": table.take("die_with_parent", bool, default=False),
             "sha256": table.take("sha256", str, None),
         }
         server = table.made(Stdio, command, cwd=where, **own, **common)
-    table.finish()
     return server
 
 
+def _kind(table: Table) -> str:
+    """By what the server in *table* is reached; none of its keys is unknown, or another kind's."""
+    if "args" in table.data:
+        raise table.error("a program and its arguments are one list, 'command'", "args")
+    table.only(*_COMMON, *dict.fromkeys(key for keys in _KINDS.values() for key in keys))
+    given = [kind for kind in _KINDS if kind in table.data]
+    if len(given) != 1:
+        raise table.error("needs exactly one of 'url', 'command' and 'registry'")
+    table.for_kind(given[0], _KINDS)
+    return given[0]
+
+
 def _tool(table: Table) -> ToolRule:
-    rule = table.made(
+    table.only(*(one.name for one in fields(ToolRule)))
+    return table.made(
         ToolRule,
         sensitivity=table.take("sensitivity", str, None),
         sensitive_params=table.strings("sensitive_params", ()),
@@ -106,14 +134,11 @@ def _tool(table: Table) -> ToolRule:
         timeout_s=table.number("timeout_s"),
         cache_ttl_s=table.number("cache_ttl_s"),
     )
-    table.finish()
-    return rule
 
 
 def _tls(table: Table, path: Path) -> TLSOptions:
     names = ("ca_file", "client_cert_file", "client_key_file")
+    table.only(*names, "pins_sha256")
     files = {n: str(path.parent / table.take(n, str)) for n in names if n in table.data}
     pins = table.strings("pins_sha256", ())
-    options = table.made(TLSOptions, pins_sha256=pins, **files)
-    table.finish()
-    return options
+    return table.made(TLSOptions, pins_sha256=pins, **files)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, final
+from typing import Any, Final, final
 
 from attrs import field, frozen
 
@@ -15,11 +15,14 @@ from sark_trio.client.caller import Caller
 from sark_trio.client.records import audited_call
 from sark_trio.errors import CallTimeout, InvalidArguments
 from sark_trio.governance.filters import ToolFacts
+from sark_trio.governance.obligations import StripParameters
 from sark_trio.governance.pipeline import Verdict
 from sark_trio.governance.query import Query
 from sark_trio.net.clock import lasting_time
 
 __all__ = ["Authorization", "authorize"]
+
+_ALLOWED: Final = "allowed"
 
 
 @final
@@ -27,7 +30,9 @@ __all__ = ["Authorization", "authorize"]
 class Authorization:
     """What was decided.
 
-    :param reason: one word: ``allowed``, ``denied``, or why there was no question to ask.
+    :param reason: one word: ``allowed``, ``denied``, ``obligations`` (the policy wants what only
+        whoever makes the call could do, and we could not see to it), or why there was no question
+        to ask.
     :param parameters: what is to be sent, exactly, instead of what was asked about; ``None``
         where nothing is.
     :param audit_id: under this id the decision is in the audit log, durable.
@@ -72,7 +77,7 @@ async def authorize(
             principal=query.principal,
             labels=labels,
         )
-        if verdict is not None and verdict.allow:
+        if verdict is not None and word == _ALLOWED:
             await caller.audit.allowed(call, verdict.reason)
             return Authorization(
                 allow=True,
@@ -97,4 +102,8 @@ async def _ask(caller: Caller, query: Query, facts: ToolFacts | None) -> tuple[s
         verdict = await caller.governor.decide(lasting_time(), query, facts)
     except InvalidArguments:
         return "invalid_arguments", None
-    return "allowed" if verdict.allow else verdict.denial().reason, verdict
+    if not verdict.allow:
+        return verdict.denial().reason, verdict
+    # Parameters are stripped already. A result that we never see, nobody here redacts.
+    met = all(isinstance(one, StripParameters) for one in verdict.obligations)
+    return _ALLOWED if met else "obligations", verdict

@@ -182,13 +182,18 @@ class Engine:
             if self.offered is not None:
                 await self.offered.forget(name)  # what is configured here is ours
 
-    async def remove(self, name: str) -> None:
-        """Close a server's transport and forget the server."""
+    async def take_out(self, name: str, only: Server | None = None) -> Upstream:
+        """Forget a server, whose upstream is the caller's to close.
+
+        :param only: the server of that name that is meant, and no later one.
+        """
         async with self._changing:
             upstream = self.upstream(name)
+            if only is not None and upstream.server is not only:
+                raise UnknownServer(f"server {name!r} is another one by now", server=name)
             if self.upstreams.pop(name, None) is None and self.offered is not None:
                 await self.offered.forget(name)
-        await upstream.aclose()
+        return upstream
 
     async def restart(self, name: str) -> Upstream:
         """The upstream of that name, begun afresh if it was closed or has crashed."""

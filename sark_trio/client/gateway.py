@@ -26,6 +26,7 @@ import anyio
 from anyio.abc import TaskStatus
 from attrs import frozen
 
+from sark_trio.client.approving import Approver
 from sark_trio.client.caller import CONCURRENT_MAX, Caller
 from sark_trio.client.chapters.agents import Agents
 from sark_trio.client.chapters.checks import Checks
@@ -50,14 +51,15 @@ from sark_trio.client.snapshots import UpstreamStatistics
 from sark_trio.client.wiring import (
     ErrorHandling,
     cache_of,
-    check_times,
     emitter_to,
+    grace_of,
     link_to,
     log_of,
     places_of,
     principal_of,
     ready,
     servers_of,
+    timeout_of,
     with_keys,
 )
 from sark_trio.errors import ConfigError, Denied
@@ -137,6 +139,9 @@ class GatewayClient(
     :param cache: limits of the cache of lists and reads; ``None`` keeps nothing.
     :param hooks: told what happens, as it happens: see :mod:`sark_trio.telemetry.hooks`.
     :param handlers: what the application does when a server asks: elicitation, sampling, roots.
+    :param approve: asked about each call that the policy allows only with a person's word
+        (``require_approval``); answers with who approved it, or ``None``. Without it such calls
+        are denied.
     :param agents: where agents run (their environment), by their ids, for
         :meth:`authorize_a2a`; no caller's word on it counts.
     :param pins: the file of tools that were approved, or :class:`~sark_trio.Pins`: a tool that
@@ -167,14 +172,13 @@ class GatewayClient(
         cache: CacheOptions | None = CACHE,
         hooks: Iterable[Hook] = (),
         handlers: Handlers | None = None,
+        approve: Approver | None = None,
         agents: Mapping[str, str] | None = None,
         pins: Pins | Path | str | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        check_times(timeout_s, grace_s)
         self._principal = principal_of(principal)
-        errands = ConnectionPool(backend=AnyIOBackend(), tls=tls)
-        self._exchange = exchange = Exchange(errands)
+        self._exchange = exchange = Exchange(ConnectionPool(backend=AnyIOBackend(), tls=tls))
         self._agents = dict(agents or {})
         self._identity = with_keys(identity, exchange)
         self._gateway = link_to(
@@ -198,15 +202,16 @@ class GatewayClient(
         self._caller = Caller(
             governor=Governor(policy=ready(policy, exchange)),
             audit=self._audit,
-            timeout_s=timeout_s,
+            timeout_s=timeout_of(timeout_s),
             jitter=jitter,
             emitter=self._emitter,
+            approver=approve,
             places=places_of(concurrent_max),
         )
         self._engine = Engine(
-            errands=errands,
+            errands=exchange.pool,
             caller=self._caller,
-            grace_s=grace_s,
+            grace_s=grace_of(grace_s),
             gateway=self._gateway,
             make=handling.upstream,
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 import anyio
-from attrs import define
+from attrs import define, field
 
 from sark_trio.errors import AuditUnavailable, Delivery, Denied, GatewayError, Refused
 from sark_trio.governance.audit_chain import Fault
@@ -37,6 +37,8 @@ class Records:
     principal: Principal
     began: float
     method: str = "tools/call"
+    #: Further short facts, such as who approved it.
+    labels: Mapping[str, str] = field(factory=dict)
 
     async def intent(self, verdict: Verdict) -> None:
         """The call is about to be made; returns when that is durable.
@@ -119,6 +121,7 @@ class Records:
             tool=self.tool,
             method=self.method,
             principal=self.principal,
+            labels=self.labels,
         )
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "Http",
     "Memory",
     "Registry",
+    "Remote",
     "Sensitivity",
     "Server",
     "Stdio",
@@ -146,62 +147,55 @@ class Server:
         return self.tools.get(tool) or self.tools.get("*") or _NO_RULE
 
 
+@frozen(kw_only=True)
+class Remote(Server):
+    """What holds for every server behind a URL that speaks MCP itself.
+
+    :param url: where it is; in its query a secret may stand.
+    :param headers: sent to exactly this origin, with every request, or to open a WebSocket;
+        values are secrets.
+    :param tls: certificates to trust and to show; ``None`` uses the system's.
+    :param network: where connections come from, such as a proxy's; any backend of httpcore's.
+        ``None`` uses sockets.
+    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
+        ``https``, and every address that it leads to public. ``any``: the operator's own word.
+    """
+
+    url: str = field(kw_only=False, repr=_shown_url)
+    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
+    tls: TLSOptions | None = None
+    network: httpcore.AsyncNetworkBackend | None = field(default=None, repr=False)
+    addresses: Addresses = field(default="any", validator=check_addresses)
+
+    @property
+    def address(self) -> str:
+        """The URL without its query."""
+        return self.url.partition("?")[0]
+
+
 @final
 @frozen(kw_only=True)
-class Http(Server):
-    """A server behind a URL: Streamable HTTP, any revision, or the HTTP+SSE of before.
+class Http(Remote):
+    """A server behind a URL such as ``https://db.example/mcp``: Streamable HTTP, any revision, or
+    the HTTP+SSE of before.
 
     Servers of 2024-11-05 are found out by what they answer; ``protocol_version="2024-11-05"``
     goes to them at once.
 
-    :param url: the MCP endpoint, such as ``https://db.example/mcp``.
-    :param headers: sent with every request, to exactly this origin; values are secrets.
-    :param tls: certificates to trust and to show; ``None`` uses the system's.
-    :param network: where connections come from, such as a proxy's; any backend of httpcore's.
-        ``None`` uses sockets.
     :param auth: how its access tokens are got, such as by :class:`sark_trio.OAuth`; ``None``
         sends *headers* and nothing else.
-    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
-        ``https``, and every address that it leads to public. ``any``: the operator's own word.
     """
 
-    url: str = field(kw_only=False, repr=_shown_url)
-    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
-    tls: TLSOptions | None = None
-    network: httpcore.AsyncNetworkBackend | None = field(default=None, repr=False)
     auth: Auth | None = None
-    addresses: Addresses = field(default="any", validator=check_addresses)
-
-    @property
-    def address(self) -> str:
-        """The URL without its query, where a secret may stand."""
-        return self.url.partition("?")[0]
 
 
 @final
 @frozen(kw_only=True)
-class WebSocket(Server):
-    """A server on a WebSocket (subprotocol ``mcp``). Needs the extra ``websocket``.
+class WebSocket(Remote):
+    """A server on a WebSocket (subprotocol ``mcp``), at a URL such as ``wss://db.example/mcp``.
 
-    :param url: such as ``wss://db.example/mcp``.
-    :param headers: sent when connecting, to exactly this origin; values are secrets.
-    :param tls: certificates to trust and to show; ``None`` uses the system's.
-    :param network: where connections come from, such as a proxy's; any backend of httpcore's.
-        ``None`` uses sockets.
-    :param addresses: ``public``: the URL comes from somebody who is not trusted; it has to be
-        ``https``, and every address that it leads to public. ``any``: the operator's own word.
+    Needs the extra ``websocket``.
     """
-
-    url: str = field(kw_only=False, repr=_shown_url)
-    headers: Mapping[str, str] = field(factory=dict, converter=_frozen_map, repr=False)
-    tls: TLSOptions | None = None
-    network: httpcore.AsyncNetworkBackend | None = field(default=None, repr=False)
-    addresses: Addresses = field(default="any", validator=check_addresses)
-
-    @property
-    def address(self) -> str:
-        """The URL without its query, where a secret may stand."""
-        return self.url.partition("?")[0]
 
 
 @final

@@ -121,7 +121,8 @@ class Subscription:
                 if self._error is not None:
                     raise self._taken(self._error)
                 raise StopAsyncIteration
-            self._news = anyio.Event()
+            if self._news.is_set():  # else another task waits here, too
+                self._news = anyio.Event()
             await self._news.wait()
         return self._waiting.popitem(last=False)[1]
 
@@ -286,6 +287,8 @@ class Subscription:
             self._watching = anyio.Event()
             for uri in self.interest.resources:
                 await self._ask_to_watch(uri)
+            if self._begun.is_set() and self.interest.resources:
+                self._offer(_GAP)  # until now the server did not know of our interest
             self._begun.set()
 
     async def _ask_to_watch(self, uri: str) -> None:

@@ -28,21 +28,10 @@ from sark_trio.client.silence import silent_ttl_s
 from sark_trio.client.snapshots import State, UpstreamStatistics
 from sark_trio.client.turnstile import Turnstile
 from sark_trio.client.wires import wire_of
-from sark_trio.errors import (
-    CircuitOpen,
-    ClientClosed,
-    ConfigError,
-    GatewayError,
-    TransportError,
-)
+from sark_trio.errors import CircuitOpen, ClientClosed, ConfigError, GatewayError, TransportError
 from sark_trio.machines.breaker import Breaker
 from sark_trio.machines.budget import RetryBudget
-from sark_trio.machines.circuit import (
-    BreakerOptions,
-    CircuitState,
-    Outcome,
-    Reject,
-)
+from sark_trio.machines.circuit import BreakerOptions, CircuitState, Outcome, Reject
 from sark_trio.machines.retry import RetryConfig, vote
 from sark_trio.mcp.codec import result_of
 from sark_trio.mcp.messages import Agreed, InputRequired, Notification, Request, Success
@@ -142,14 +131,23 @@ class Upstream:
 
     async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Own the transport until :meth:`aclose`. A crash is kept here, and told to callers."""
+        told = False
         try:
             async with anyio.create_task_group() as task_group:
                 self._tasks = task_group
                 await task_group.start(self._carry)
-                self.state = "running"
+                self.state, told = "running", True
                 task_status.started()
+                try:
+                    await anyio.sleep_forever()
+                finally:
+                    # While the task group still takes tasks: none comes after.
+                    if self.state == "running":
+                        self.state = "closing"
         except Exception as exc:  # noqa: BLE001 - whatever it was, it is this server's alone
             self.state, self._failure = "failed", collapse(exc)
+            if not told:
+                task_status.started()
         finally:
             if self.state != "failed":
                 self.state = "closed"

@@ -49,14 +49,15 @@ from sark_trio.telemetry.hooks import Emitter, Hook
 __all__ = [
     "ErrorHandling",
     "cache_of",
-    "check_times",
     "emitter_to",
+    "grace_of",
     "link_to",
     "log_of",
     "places_of",
     "principal_of",
     "ready",
     "servers_of",
+    "timeout_of",
     "with_keys",
 ]
 
@@ -149,18 +150,28 @@ def log_of(audit: AuditLog | Path | str) -> AuditLog:
         raise ConfigError("expected an AuditLog, or its directory", source="audit") from exc
 
 
-def check_times(timeout_s: float, grace_s: float) -> None:
-    """Refuse times that are none.
+def timeout_of(timeout_s: float) -> float:
+    """The deadline of a call.
 
-    :raises ConfigError: the message names the option.
+    :raises ConfigError: it is none.
     """
-    for source, value in (("timeout_s", timeout_s), ("grace_s", grace_s)):
-        if not isinstance(value, int | float):
-            raise ConfigError(f"{value!r} is no number of seconds", source=source)
+    if not isinstance(timeout_s, int | float):
+        raise ConfigError(f"{timeout_s!r} is no number of seconds", source="timeout_s")
     if not 0 < timeout_s <= TIMEOUT_MAX_S:
         raise ConfigError(f"{timeout_s!r} is not in (0, {TIMEOUT_MAX_S:g}]", source="timeout_s")
+    return timeout_s
+
+
+def grace_of(grace_s: float) -> float:
+    """The time that running calls get when the client closes.
+
+    :raises ConfigError: it is none.
+    """
+    if not isinstance(grace_s, int | float):
+        raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
     if not 0 <= grace_s < float("inf"):
         raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
+    return grace_s
 
 
 def places_of(concurrent_max: int) -> ConcurrencyLimiter:

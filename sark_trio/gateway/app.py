@@ -15,12 +15,14 @@ from attrs import define, field
 from sark_trio import GatewayClient, Principal
 from sark_trio.client.scopes import Scopes
 from sark_trio.errors import GatewayError
-from sark_trio.gateway.asgi import Message, Receive, Reply, Request, Scope, Send
+from sark_trio.gateway.asgi import Receive, Reply, Request, Scope, Send
+from sark_trio.gateway.cors import headers_for, is_preflight, preflight
 from sark_trio.gateway.decisions import DecisionsApi
 from sark_trio.gateway.endpoint import McpEndpoint
 from sark_trio.gateway.events import EVENTS_MAX, Feed, Reporter
 from sark_trio.gateway.faults import Refused
 from sark_trio.gateway.guard import KEY_CHARS_MIN, LOOPBACK, Access, Names, Verify
+from sark_trio.gateway.lapse import Lapses
 from sark_trio.gateway.limits import Limits, Turnstile, caller_of
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.metrics import CONTENT_TYPE, Traffic, exposition
@@ -28,6 +30,7 @@ from sark_trio.gateway.presence import while_there
 from sark_trio.gateway.rest import RestApi, failure
 from sark_trio.gateway.roof import only_server
 from sark_trio.gateway.routing import STREAMS, UNKNOWN, methods_of, route_of
+from sark_trio.gateway.sending import Sending
 from sark_trio.gateway.streams import Streams
 from sark_trio.telemetry.prometheus import Prometheus
 
@@ -37,8 +40,6 @@ __all__ = ["Gateway", "create_app"]
 BODY_BYTES_MAX: Final = 4 * 1024 * 1024
 #: Requests at once; each holds a task and a connection.
 REQUESTS_MAX: Final = 1_000
-#: For one piece of an answer, the largest included, over a slow line.
-SEND_S: Final = 60.0
 _LOG: Final = logging.getLogger("sark_trio.gateway")
 #: Asked with a key of its own, by whoever it was given to.
 _REPORTS: Final = "/api/v1/gateway/audit"
@@ -70,7 +71,7 @@ def create_app(
     :param verifier: the principal that a bearer token proves, such as ``client.authenticate``;
         with neither keys nor verifier, everybody is let in as the client's own principal.
     :param allowed_hosts: names that it answers to; without a port they stand for any port.
-    :param allowed_origins: pages of these origins may ask, too.
+    :param allowed_origins: pages of these origins may ask, too, and read the answers.
     :param body_bytes_max: largest request body.
     :param requests_max: requests at once; more are answered 503.
     :param limits: what each caller gets; more is answered 429.
@@ -88,6 +89,8 @@ def create_app(
         raise ValueError(f"audit_key must have {KEY_CHARS_MIN} characters or more")
     feed = Feed(secrets.token_hex(4), events_max)
     client.observe(Reporter(feed, client.health_of))
+    lapses = Lapses(client)
+    client.observe(lapses)
     return Gateway(
         client=client,
         access=Access.of(api_keys or {}, verifier),
@@ -97,43 +100,13 @@ def create_app(
         turnstile=Turnstile(limits or Limits()),
         rest=RestApi(client),
         decisions=DecisionsApi(client, audit_key),
-        streams=Streams(client, feed),
+        lapses=lapses,
+        streams=Streams(client, feed, lapses),
         mcp=McpEndpoint(
-            Methods(client, instructions, only_server(client) if passthrough else None)
+            Methods(client, instructions, only_server(client) if passthrough else None), lapses
         ),
         metrics=metrics,
     )
-
-
-@final
-@define(eq=False)
-class _Sending:
-    """``send``, and what has been sent.
-
-    :param request_scope: cancelled when the caller does not take what is sent.
-    """
-
-    _send: Send
-    _request_scope: anyio.CancelScope
-    #: Added to every response.
-    headers: tuple[tuple[str, str], ...] = field(default=(), init=False)
-    status: int | None = field(default=None, init=False)
-    _stalled: bool = field(default=False, init=False)
-
-    async def __call__(self, message: Message) -> None:
-        if self._stalled:
-            return  # a piece is missing; what would follow it is no answer
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            more = [(name.encode("ascii"), value.encode("ascii")) for name, value in self.headers]
-            message = {**message, "headers": [*message["headers"], *more]}
-        # Not to be cut in the middle: a server that is cancelled while it writes, or closes,
-        # leaves the connection in a state that nobody knows.
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + SEND_S) as sending:
-            await self._send(message)
-        if sending.cancelled_caught:
-            self._stalled = True
-            self._request_scope.cancel()
 
 
 @final
@@ -149,6 +122,7 @@ class Gateway:
     turnstile: Turnstile
     rest: RestApi
     decisions: DecisionsApi
+    lapses: Lapses
     streams: Streams
     mcp: McpEndpoint
     metrics: Prometheus | None = None
@@ -173,8 +147,7 @@ class Gateway:
     async def close(self, grace_s: float) -> None:
         """Refuse new requests, let running ones end within *grace_s*, then cancel them."""
         self._closing = True
-        self.streams.closing.set()
-        self.mcp.closing.set()
+        self.lapses.close()
         with anyio.move_on_after(0 if self._hurried else grace_s) as self._grace:
             await self._scopes.drain(math.inf)
         await self._scopes.drain(0)
@@ -191,7 +164,7 @@ class Gateway:
         began, route = anyio.current_time(), UNKNOWN
         self.traffic.in_flight += 1
         cancelling = anyio.CancelScope()
-        send = _Sending(raw_send, cancelling)
+        send = Sending(raw_send, cancelling)
         self._scopes.add(cancelling)
         try:
             with cancelling:
@@ -206,7 +179,7 @@ class Gateway:
             seconds = anyio.current_time() - began
             self.traffic.ended(scope["method"], route, send.status or 499, seconds)
 
-    async def _answer(self, request: Request, route: str, send: _Sending) -> None:
+    async def _answer(self, request: Request, route: str, send: Sending) -> None:
         try:
             reply = await self._reply(request, route, send)
         except (Refused, GatewayError) as exc:
@@ -219,10 +192,14 @@ class Gateway:
         if reply is not None:
             await _send_reply(request, reply, send)
 
-    async def _reply(self, request: Request, route: str, send: _Sending) -> Reply | None:
+    async def _reply(self, request: Request, route: str, send: Sending) -> Reply | None:
         if request.doubled is not None:
             raise Refused(400, "invalid_request", f"header {request.doubled} stands twice")
-        self.names.check(request)
+        origin = self.names.check(request)
+        if self.names.origins:
+            send.headers = headers_for(origin)
+        if origin is not None and is_preflight(request):
+            return preflight(request, _methods(route))  # browsers send no credentials with it
         if route in {"/health", "/ready"}:
             _allow(request, route)
             return self._health() if route == "/health" else self._ready()
@@ -231,13 +208,12 @@ class Gateway:
             self.decisions.check_reporter(request)
         else:
             principal = await self.access.principal(request)
-        if route == UNKNOWN:
-            raise Refused(404, "not_found", "there is nothing here")
+        _methods(route)
         if self._closing or len(self._scopes) > self.requests_max:
             kind = "closing" if self._closing else "overloaded"
             raise Refused(503, kind, "come back later", headers=(("retry-after", "1"),))
         caller = _REPORTS if reports else caller_of(principal)
-        send.headers = self.turnstile.take(anyio.current_time(), caller)
+        send.headers += self.turnstile.take(anyio.current_time(), caller)
         with self.turnstile.inside(caller, streaming=route in STREAMS):
             if route == "/mcp":
                 count = partial(self._count, caller)
@@ -292,6 +268,12 @@ class Gateway:
         ready = all(checks.values())
         body = {"status": "ready" if ready else "not_ready", "checks": checks}
         return Reply.json(body, 200 if ready else 503)
+
+
+def _methods(route: str) -> tuple[str, ...]:
+    if route == UNKNOWN:
+        raise Refused(404, "not_found", "there is nothing here")
+    return methods_of(route)
 
 
 def _allow(request: Request, route: str) -> None:

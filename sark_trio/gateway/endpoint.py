@@ -31,11 +31,13 @@ from sark_trio.gateway.envelope import (
 )
 from sark_trio.gateway.faults import Refused
 from sark_trio.gateway.host import Host
+from sark_trio.gateway.lapse import Lapses
 from sark_trio.gateway.listening import listen, saying, until
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.refusals import INVALID_REQUEST, RpcRefused, no_method
 from sark_trio.gateway.rpc import agreed_version, answer, made_by, malformed, refusal
 from sark_trio.gateway.sessions import Session, Sessions
+from sark_trio.gateway.tasks import REVISION as TASKS
 from sark_trio.gateway.visitor import Visitor
 from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.codec import decode, encode_result
@@ -57,9 +59,9 @@ class McpEndpoint:
     """The endpoint. Replies that are whole are returned; others are sent, and ``None`` returned."""
 
     _methods: Methods
-    _sessions: Sessions = field(factory=Sessions)
     #: Ends the streams that would go on for ever.
-    closing: anyio.Event = field(factory=anyio.Event, init=False)
+    _lapses: Lapses
+    _sessions: Sessions = field(factory=Sessions)
 
     async def handle(
         self, request: HttpRequest, principal: Principal | None, send: Send, count: _Count
@@ -125,7 +127,7 @@ class McpEndpoint:
         check_envelope(call, request.headers)
         make = made_by(self._methods, call, modern=True)
         if call.method == LISTEN:
-            make = partial(listen, self._methods, call, self.closing)
+            make = partial(listen, self._methods, call, self._lapses.of(principal))
         if make is None:
             raise no_method()
         if call.method == "tools/call" and self._methods.only is not None:
@@ -225,6 +227,7 @@ class McpEndpoint:
                 log_level=host.log_level,
                 tell=None if before is None else before.tell,
                 ask=None if before is None else partial(host.ask, before.tell),
+                tasks=session.version == TASKS,
             )
 
         make = made_by(self._methods, call, modern=False) or host.made_by(self._methods, call)
@@ -260,10 +263,12 @@ class McpEndpoint:
         if session.stream is not None:
             raise Refused(409, "conflict", "this session has its stream already")
 
+        lapse = self._lapses.of(principal)
+
         async def work(before: Before | None) -> None:
             assert before is not None
             say = saying(before.put)
-            await until(self.closing, partial(session.host.listen, self._methods, principal, say))
+            await until(lapse, partial(session.host.listen, self._methods, principal, say))
 
         answering = Answering(
             request=request, send=send, cancels_when_gone=True, begins_at_once=True

@@ -60,8 +60,8 @@ class Names:
             if _ORIGIN.fullmatch(origin) is None:
                 raise ValueError(f"{origin!r} is no origin, such as https://app.example")
 
-    def check(self, request: Request) -> None:
-        """Let *request* through.
+    def check(self, request: Request) -> str | None:
+        """Let *request* through; the origin of the page that asks, if it is another one.
 
         :raises Refused: 403, it was meant for another name, or comes from a stranger's page.
         """
@@ -70,10 +70,11 @@ class Names:
         if match is None or not {host, match[1]} & self.hosts:
             raise Refused(403, "forbidden", "this is not the host that was asked for")
         origin = request.headers.get("origin")
-        if origin is not None:
-            origin = origin.lower()
-            if origin != f"{request.scheme}://{host}" and origin not in self.origins:
-                raise Refused(403, "forbidden", "pages of that origin may not ask")
+        if origin is None or origin.lower() == f"{request.scheme}://{host}":
+            return None
+        if origin.lower() not in self.origins:
+            raise Refused(403, "forbidden", "pages of that origin may not ask")
+        return origin
 
 
 @final

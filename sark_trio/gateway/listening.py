@@ -10,6 +10,7 @@ import anyio
 
 from sark_trio.errors import GatewayError
 from sark_trio.gateway.hearing import Hearing, Say, wanted_in
+from sark_trio.gateway.lapse import Ends
 from sark_trio.gateway.methods import Methods
 from sark_trio.gateway.refusals import INVALID_REQUEST, RpcRefused
 from sark_trio.gateway.visitor import Put, Visitor
@@ -21,9 +22,7 @@ from sark_trio.mcp.meta import SUBSCRIPTION_ID
 __all__ = ["listen", "saying", "until"]
 
 
-async def listen(
-    methods: Methods, call: Request, closing: anyio.Event, visitor: Visitor
-) -> dict[str, Any]:
+async def listen(methods: Methods, call: Request, ends: Ends, visitor: Visitor) -> dict[str, Any]:
     """The result of ``subscriptions/listen``, when there is nothing more to be told.
 
     2026-07-28, "Subscriptions": what is heard is acknowledged first, and every message says to
@@ -41,7 +40,7 @@ async def listen(
     async def acknowledge() -> None:
         await say(ACKNOWLEDGED, {"notifications": hearing.heard})
 
-    await until(closing, partial(hearing.run, acknowledge))
+    await until(ends, partial(hearing.run, acknowledge))
     return {"_meta": about}
 
 
@@ -55,8 +54,8 @@ def saying(put: Put, about: Mapping[str, Any] | None = None) -> Say:
     return say
 
 
-async def until(closing: anyio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Do *work* until it ends, or until *closing*; its failure is raised as it is."""
+async def until(ends: Ends, work: Callable[[], Awaitable[None]]) -> None:
+    """Do *work* until it ends, or until *ends* does; its failure is raised as it is."""
     failures: list[GatewayError | RpcRefused] = []
 
     async def do() -> None:
@@ -68,7 +67,7 @@ async def until(closing: anyio.Event, work: Callable[[], Awaitable[None]]) -> No
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(do)
-        await closing.wait()
+        await ends.wait()
         tasks.cancel_scope.cancel()
     if failures:
         raise failures[0]

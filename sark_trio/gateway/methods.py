@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any, Final, final
 
@@ -14,6 +15,7 @@ from sark_trio.errors import GatewayError, UnknownTool
 from sark_trio.gateway.offers import Offers, paged
 from sark_trio.gateway.refusals import INVALID_PARAMS, RpcRefused, no_method, no_resource
 from sark_trio.gateway.roof import Roof
+from sark_trio.gateway.tasks import CAPABILITY, REVISION, Tasks
 from sark_trio.gateway.visitor import Visitor, meta_of
 from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.meta import LOG_LEVELS, SERVER_INFO, LogLevel
@@ -41,12 +43,14 @@ class Methods:
     _instructions: str | None = None
     only: str | None = None
     roof: Roof = field(init=False)
+    tasks: Tasks = field(init=False)
     _offers: Offers = field(init=False)
     #: The least severe log messages that legacy servers were asked for, in that connection.
     _levels: dict[str, tuple[Agreed, LogLevel]] = field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.roof = Roof(self._client, self.only)
+        self.tasks = Tasks(self._client)
         self._offers = Offers(self.roof)
 
     async def discovery(self) -> dict[str, Any]:
@@ -62,9 +66,12 @@ class Methods:
 
     async def initialization(self, agreed: str) -> dict[str, Any]:
         """The result of ``initialize``."""
+        capabilities = await self.roof.capabilities(modern=False)
+        if agreed == REVISION and "tools" in capabilities:
+            capabilities["tasks"] = CAPABILITY
         return {
             "protocolVersion": agreed,
-            "capabilities": await self.roof.capabilities(modern=False),
+            "capabilities": capabilities,
             "serverInfo": dict(ABOUT),
             **await self._told(),
         }
@@ -94,7 +101,13 @@ class Methods:
     async def call_tool(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
         """The result of ``tools/call``."""
         server, name = await self._named("tool", _string(params, "name"))
-        return await self._forward(server, "tools/call", {**params, "name": name}, visitor)
+        make = partial(self._forward, server, "tools/call", {**params, "name": name}, visitor)
+        wish = params.get("task") if visitor.tasks else None
+        if wish is None:
+            return await make()
+        if not isinstance(wish, Mapping):
+            raise RpcRefused(INVALID_PARAMS, "'task' must be an object")
+        return await self.tasks.begin(server, wish, visitor, make)
 
     async def get_prompt(self, params: Mapping[str, Any], visitor: Visitor) -> dict[str, Any]:
         """The result of ``prompts/get``."""
@@ -139,9 +152,15 @@ class Methods:
         return {}
 
     async def _forward(
-        self, server: str, method: str, params: Mapping[str, Any], visitor: Visitor
+        self,
+        server: str,
+        method: str,
+        params: Mapping[str, Any],
+        visitor: Visitor,
+        relay: Relay | None = None,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        relay: Relay = visitor.relay(params)
+        relay = relay or visitor.relay(params)
         if visitor.modern and relay.log_level is not None:
             await self._louder(server, relay.log_level, visitor)
         result = await self._client.forward(
@@ -150,6 +169,7 @@ class Methods:
             params,
             relay=relay,
             principal=visitor.principal,
+            timeout_s=timeout_s,
             traceparent=_traceparent(params),
         )
         return self.roof.result(server, result)

@@ -13,8 +13,8 @@ _JOINT: Final = "__"
 #: MCP 2026-07-28, "Tool Names".
 NAME_CHARS_MAX: Final = 128
 _MIRRORED: Final = "x-mcp-header"
-#: What of a tool's definition is of another request than those that pass here: tasks of
-#: 2025-11-25 are followed to their end by the client.
+#: What of a tool's definition is between the client and the server: tasks of 2025-11-25 are
+#: followed to their end by the client, and the gateway has tasks of its own.
 DROPPED: Final = frozenset({"execution"})
 
 

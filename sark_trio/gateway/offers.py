@@ -47,7 +47,8 @@ class Offers:
         servers = {info.server_name for info in await client.list_all_servers()}
         listing = await client.list_all_tools(only, principal=visitor.principal)
         items = [self._roof.tool(info, servers) for info in listing]
-        return [item for item in items if item is not None]
+        more = {"execution": {"taskSupport": "optional"}} if visitor.tasks else {}
+        return [{**item, **more} for item in items if item is not None]
 
     async def prompts(self, visitor: Visitor) -> list[dict[str, Any]]:
         """Items of ``prompts/list``."""

@@ -28,6 +28,8 @@ METHODS: Final[Mapping[str, str]] = {
     f"{_API}/gateway/tools": "GET",
     f"{_API}/gateway/audit": "POST",
 }
+#: Of all revisions together; each has its own.
+MCP_METHODS: Final = ("GET", "POST", "DELETE")
 #: Routes whose answer goes on until somebody has enough.
 STREAMS: Final = frozenset(
     {f"{_API}/events", f"{_API}/audit/stream", f"{_API}/servers/{{name}}/stream"}
@@ -39,6 +41,8 @@ def methods_of(route: str) -> tuple[str, ...]:
 
     RFC 9110, section 9.1: servers must support both.
     """
+    if route == "/mcp":
+        return MCP_METHODS
     method = METHODS[route]
     return (method, "HEAD") if method == "GET" and route not in STREAMS else (method,)
 

@@ -39,8 +39,9 @@ _METHODS: Final[Mapping[str, _Method]] = {
     "completion/complete": Methods.complete,
 }
 _LOG: Final = logging.getLogger("sark_trio.gateway")
-#: The extension ``io.modelcontextprotocol/tasks``.
-_TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+#: Of the extension ``io.modelcontextprotocol/tasks``, and of 2025-11-25.
+_MODERN_TASKS: Final = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+_LEGACY_TASKS: Final = frozenset({"tasks/get", "tasks/result", "tasks/cancel"})
 
 
 def made_by(methods: Methods, call: Request, *, modern: bool) -> Made | None:
@@ -57,8 +58,10 @@ def made_by(methods: Methods, call: Request, *, modern: bool) -> Made | None:
             return lambda _: methods.discovery()
         case "ping" if not modern:
             return _nothing
-    if modern and call.method in _TASKS:
+    if modern and call.method in _MODERN_TASKS:
         return partial(methods.task, call.method, call.params)
+    if not modern and call.method in _LEGACY_TASKS:
+        return partial(methods.tasks.answer, call.method, call.params)
     return None
 
 

@@ -17,6 +17,7 @@ from sark_trio.gateway.app import Gateway
 from sark_trio.gateway.asgi import Receive, Scope, Send
 from sark_trio.gateway.faults import Refused
 from sark_trio.gateway.rest import failure
+from sark_trio.gateway.stalls import Stalls
 
 if TYPE_CHECKING:
     from hypercorn.config import Config
@@ -27,7 +28,7 @@ __all__ = ["serve"]
 KEEP_ALIVE_S: Final = 30
 #: For a client that takes no byte of its answer: as long as our own client waits to be read.
 STALLED_S: Final = 10.0
-#: What the server itself gets beyond the grace of the requests that run on it.
+#: What requests get beyond their grace to be told that it is over, and then the server itself.
 _MARGIN_S: Final = 1.0
 _BACKLOG: Final = 256
 _VERSIONS: Final = frozenset({"1.0", "1.1"})
@@ -81,28 +82,36 @@ async def _run(app: Gateway, run: Any, config: Config, grace_s: float, started: 
     async def work() -> None:
         with shielded:
             try:
-                spoken = partial(_speak_http1, app)
+                spoken = partial(_speak_http1, app, stalls)
                 await run(spoken, config, shutdown_trigger=stop.wait, mode="asgi")
             except Exception as exc:  # noqa: BLE001 - handed to whoever called us, ungrouped
                 failures.append(exc)
             finally:
                 ended.set()
 
+    stalls = Stalls()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work)
+        tasks.start_soon(stalls.watch)
         started()
         try:
             await ended.wait()
         finally:
             stop.set()
-            shielded.deadline = anyio.current_time() + grace_s + STALLED_S + 2 * _MARGIN_S
+            shielded.deadline = anyio.current_time() + grace_s + STALLED_S + 3 * _MARGIN_S
             with anyio.CancelScope(shield=True, deadline=shielded.deadline):
-                await app.close(grace_s)
+                with anyio.move_on_after(grace_s + _MARGIN_S):
+                    await app.close(grace_s)
+                stalls.sever_all()
+                await ended.wait()
+            tasks.cancel_scope.cancel()
     if failures:
         raise failures[0]
 
 
-async def _speak_http1(app: Gateway, scope: Scope, receive: Receive, send: Send) -> None:
+async def _speak_http1(
+    app: Gateway, stalls: Stalls, scope: Scope, receive: Receive, send: Send
+) -> None:
     """Serve what came over HTTP/1, and nothing else.
 
     Hypercorn lets anybody upgrade a plain connection to HTTP/2. Through a proxy that passes the
@@ -111,7 +120,14 @@ async def _speak_http1(app: Gateway, scope: Scope, receive: Receive, send: Send)
     if scope["type"] == "http" and scope["http_version"] not in _VERSIONS:
         await failure(Refused(505, "http_version", "only HTTP/1.1 is spoken here")).send(send)
         return
-    await app(scope, receive, send)
+    if scope["type"] != "http":
+        await app(scope, receive, send)
+        return
+    response = stalls.begin(scope, send)
+    try:
+        await app(scope, receive, response.send)
+    finally:
+        stalls.end(response)
 
 
 def _runner() -> Any:
@@ -167,7 +183,7 @@ def _config(listener: socket.socket, grace_s: float) -> Config:
     config.accesslog = None
     config.errorlog = _LOG
     config.backlog = _BACKLOG
-    config.graceful_timeout = grace_s + _MARGIN_S
+    config.graceful_timeout = grace_s + 2 * _MARGIN_S
     config.include_server_header = False
     config.keep_alive_timeout = KEEP_ALIVE_S
     return config

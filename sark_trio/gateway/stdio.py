@@ -33,6 +33,7 @@ from sark_trio.gateway.refusals import (
 )
 from sark_trio.gateway.roof import only_server
 from sark_trio.gateway.rpc import Made, agreed_version, answer, made_by, malformed, refusal
+from sark_trio.gateway.tasks import REVISION as TASKS
 from sark_trio.gateway.visitor import Put, Tell, Visitor
 from sark_trio.machines.lines import TooLong
 from sark_trio.mcp.changes import LISTEN
@@ -76,21 +77,21 @@ async def serve_stdio(
     """
     methods = Methods(client, instructions, only_server(client) if passthrough else None)
     outbox, messages = anyio.create_memory_object_stream[bytes](MESSAGES_MAX)
-    async with anyio.create_task_group() as tasks:
-        talk = _Conversation(methods, principal, outbox, tasks)
-        written = anyio.Event()
-        tasks.start_soon(write_lines, writing, messages, written, tasks.cancel_scope)
-        with anyio.CancelScope() as listening:
-            if stop is not None:
-                tasks.start_soon(_cancel_after, stop, listening)
-            await read_lines(reading, talk.take)
-        talk.end_streams()
-        with anyio.move_on_after(grace_s):
-            await talk.idle()
-            outbox.close()
-            await written.wait()
-        tasks.cancel_scope.cancel()
-    outbox.close()
+    with outbox:
+        async with anyio.create_task_group() as tasks:
+            talk = _Conversation(methods, principal, outbox, tasks)
+            written = anyio.Event()
+            tasks.start_soon(write_lines, writing, messages, written, tasks.cancel_scope)
+            with anyio.CancelScope() as listening:
+                if stop is not None:
+                    tasks.start_soon(_cancel_after, stop, listening)
+                await read_lines(reading, talk.take)
+            talk.end_streams()
+            with anyio.move_on_after(grace_s):
+                await talk.idle()
+                outbox.close()
+                await written.wait()
+            tasks.cancel_scope.cancel()
 
 
 @final
@@ -264,6 +265,7 @@ class _Conversation:
             tell=tell,
             # A question that is given up is taken back, whatever became of its call.
             ask=partial(self._host.ask, self._tell),
+            tasks=self._version == TASKS,
         )
 
     def _while_wanted(self, scope: anyio.CancelScope) -> tuple[Tell, Put]:

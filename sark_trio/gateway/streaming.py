@@ -9,6 +9,7 @@ import anyio
 
 from sark_trio import jsontext
 from sark_trio.gateway.asgi import Request, Send
+from sark_trio.gateway.lapse import Ends
 
 __all__ = ["HEADERS", "Source", "frame", "stream"]
 
@@ -42,11 +43,11 @@ def frame(name: str, data: bytes | Mapping[str, Any], event_id: str | None = Non
     return b"%sevent: %s\ndata: %s\n\n" % (named, name.encode(), body)
 
 
-async def stream(request: Request, send: Send, source: Source, closing: anyio.Event) -> None:
-    """Send what *source* has until it ends, the reader goes, or the gateway closes."""
+async def stream(request: Request, send: Send, source: Source, ends: Ends) -> None:
+    """Send what *source* has until it ends, the reader goes, or *ends* does, and say why."""
     await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
     await _piece(send, b"retry: %d\n\n" % RETRY_MS)
-    gone = False
+    gone, closed = False, b""
 
     async def leave() -> None:
         nonlocal gone
@@ -55,7 +56,8 @@ async def stream(request: Request, send: Send, source: Source, closing: anyio.Ev
         tasks.cancel_scope.cancel()
 
     async def end() -> None:
-        await closing.wait()
+        nonlocal closed
+        closed = frame("stream_closed", {"reason": await ends.wait() or "closing"})
         tasks.cancel_scope.cancel()
 
     last = False
@@ -73,8 +75,7 @@ async def stream(request: Request, send: Send, source: Source, closing: anyio.Ev
                 await _piece(send, chunk)
         tasks.cancel_scope.cancel()
     if not gone:
-        final = frame("stream_closed", {"reason": "closing"}) if closing.is_set() else b""
-        await send({"type": "http.response.body", "body": final})
+        await send({"type": "http.response.body", "body": closed})
 
 
 async def _piece(send: Send, data: bytes) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-import anyio
-from attrs import define, field
+from attrs import define
 
 from sark_trio import GatewayClient, Principal
 from sark_trio.client.chapters.operations import AuditFollower
@@ -13,6 +12,7 @@ from sark_trio.errors import AuditError, GatewayError
 from sark_trio.gateway.asgi import Request, Send
 from sark_trio.gateway.events import Feed, Happening
 from sark_trio.gateway.faults import Refused
+from sark_trio.gateway.lapse import Lapses
 from sark_trio.gateway.streaming import Source, frame, stream
 
 __all__ = ["Streams"]
@@ -109,8 +109,8 @@ class Streams:
 
     _client: GatewayClient
     feed: Feed
-    #: Set when the gateway closes: streams end, and their readers are told.
-    closing: anyio.Event = field(factory=anyio.Event, init=False)
+    #: Streams end, and their readers are told why.
+    _lapses: Lapses
 
     async def events(self, request: Request, principal: Principal | None, send: Send) -> None:
         """``GET /events``: what happens, from the last seen event on, or from now."""
@@ -133,7 +133,7 @@ class Streams:
         if last is not None and (after is None or after >= records):
             after, preface = None, frame("stream_gap", {"reason": "unknown_id"})
         follower = await self._client.follow_audit(after=after, principal=principal)
-        await self._stream(request, send, _Records(follower=follower, preface=preface))
+        await self._stream(request, principal, send, _Records(follower=follower, preface=preface))
 
     async def _events(
         self, request: Request, principal: Principal | None, send: Send, server: str | None
@@ -150,12 +150,14 @@ class Streams:
             types=types,
             preface=b"" if gap is None else frame("stream_gap", {"reason": gap}),
         )
-        await self._stream(request, send, source)
+        await self._stream(request, principal, send, source)
 
-    async def _stream(self, request: Request, send: Send, source: Source) -> None:
+    async def _stream(
+        self, request: Request, principal: Principal | None, send: Send, source: Source
+    ) -> None:
         if not request.accepts("text/event-stream"):
             raise Refused(406, "not_acceptable", "this is an event stream")
-        await stream(request, send, source, self.closing)
+        await stream(request, send, source, self._lapses.of(principal))
 
 
 def _last_id(request: Request) -> str | None:

@@ -85,6 +85,7 @@ class Visitor:
     :param tell: tells them something before the answer; ``None``: they take nothing but that.
     :param put: as *tell*, for what must not be left out.
     :param ask: asks them something before the answer (until 2025-11-25).
+    :param tasks: their calls can be made as tasks (2025-11-25).
     """
 
     principal: Principal | None
@@ -94,6 +95,7 @@ class Visitor:
     tell: Tell | None = field(default=None, repr=False)
     put: Put | None = field(default=None, repr=False)
     ask: Ask | None = field(default=None, repr=False)
+    tasks: bool = False
 
     def relay(self, params: Mapping[str, Any]) -> Relay:
         """Them, as the client makes a request with *params* for them.

@@ -162,6 +162,7 @@ class TokenVerifier:
                 claims,
                 keep=self.keep_claims,
                 credential_hash=hashlib.sha256(token.encode()).hexdigest(),
+                expires_at=claims["exp"] + self.leeway_s,
             )
         except ValueError:
             raise _denied("token_claims", "the token's claims name no principal") from None

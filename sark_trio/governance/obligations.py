@@ -1,8 +1,8 @@
 """What a policy may ask for beside its answer: a small closed set. White.
 
 An obligation that is not understood can not be met, so a decision that carries one is no
-decision. Each only takes away: from the arguments before they are sent, from the result before
-it is seen.
+decision. Most only take away: from the arguments before they are sent, from the result before
+it is seen. One asks for a person's word before anything is sent.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ __all__ = [
     "LimitResult",
     "Obligation",
     "RedactResult",
+    "RequireApproval",
     "StripControls",
     "StripParameters",
     "apply_obligations",
+    "approval_wanted",
     "parse_obligations",
     "strip_parameters",
 ]
 
 #: Obligations of one decision.
 OBLIGATIONS_MAX: Final = 64
+#: Characters of the words for whoever approves: a few sentences.
+MESSAGE_CHARS_MAX: Final = 1024
 
 
 @final
@@ -70,12 +74,34 @@ class LimitResult:
             raise ValueError("bytes_max must be an integer of at least 0")
 
 
-Obligation = StripControls | RedactResult | StripParameters | LimitResult
+@final
+@frozen
+class RequireApproval:
+    """``{"type": "require_approval", "message": "moves money"}``: the call waits for a person.
+
+    :param message: for whoever decides.
+    """
+
+    message: str = field(default="")
+
+    @message.validator
+    def _check(self, _: object, value: object) -> None:
+        if not isinstance(value, str) or len(value) > MESSAGE_CHARS_MAX:
+            raise ValueError(f"message must be a text of at most {MESSAGE_CHARS_MAX} characters")
+
+
+Obligation = StripControls | RedactResult | StripParameters | LimitResult | RequireApproval
 #: The same, to check at run time.
-OBLIGATIONS: Final = (StripControls, RedactResult, StripParameters, LimitResult)
+OBLIGATIONS: Final = (StripControls, RedactResult, StripParameters, LimitResult, RequireApproval)
 #: When each has its turn: what hides in a text hides it from the patterns of redaction, and what
 #: is left in the end is measured.
-_TURNS: Final = {StripControls: 0, RedactResult: 1, StripParameters: 1, LimitResult: 2}
+_TURNS: Final = {
+    StripControls: 0,
+    RedactResult: 1,
+    StripParameters: 1,
+    LimitResult: 2,
+    RequireApproval: 2,
+}
 
 
 def _redact(members: dict[str, Any]) -> RedactResult:
@@ -99,6 +125,7 @@ _KINDS: Final[dict[str, Callable[[dict[str, Any]], Obligation]]] = {
     "strip_controls": lambda _members: StripControls(),
     "strip_parameters": _strip,
     "limit_result": _limit,
+    "require_approval": lambda members: RequireApproval(members.pop("message", "")),
 }
 
 
@@ -130,6 +157,11 @@ def _parse(item: Any) -> Obligation:
     if members:
         raise ValueError(f"{kind} has unknown members {sorted(members)!r:.80}")
     return obligation
+
+
+def approval_wanted(obligations: Iterable[Obligation]) -> RequireApproval | None:
+    """The first that asks for a person's word: one word is enough for all of them."""
+    return next((one for one in obligations if isinstance(one, RequireApproval)), None)
 
 
 def strip_parameters(arguments: Mapping[str, Any], obligations: Iterable[Obligation]) -> Filtered:

@@ -65,6 +65,11 @@ def _check_text(_: object, attribute: Attribute[str | None], value: object) -> N
         raise ValueError(f"{attribute.name} must be a text")
 
 
+def _check_time(_: object, attribute: Attribute[float | None], value: object) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+        raise ValueError(f"{attribute.name} must be a number of seconds")
+
+
 @final
 @frozen(kw_only=True)
 class Principal:
@@ -80,6 +85,9 @@ class Principal:
     :param agent_type: of an agent: ``service``, ``worker`` or ``query``.
     :param capabilities: of an agent: what it may ask of others.
     :param credential_hash: SHA-256 of the credential, to keep caches of two credentials apart.
+    :param expires_at: when the credential proves nothing any more, in seconds since the Unix
+        epoch; ``None``: it has no end. No fact about the caller: two that differ in it alone are
+        equal.
     :raises ValueError: an empty or overlong id, an unknown kind, or facts that are not plain JSON.
     """
 
@@ -95,6 +103,9 @@ class Principal:
     agent_type: str | None = field(default=None, validator=_check_text, repr=False)
     capabilities: tuple[str, ...] = field(default=(), converter=_names, repr=False)
     credential_hash: str | None = field(default=None, validator=_check_text, repr=False)
+    expires_at: float | None = field(
+        default=None, validator=_check_time, repr=False, eq=False, hash=False
+    )
 
     @classmethod
     def anonymous(cls) -> Self:
@@ -117,6 +128,7 @@ class Principal:
         *,
         keep: Iterable[str] = (),
         credential_hash: str | None = None,
+        expires_at: float | None = None,
     ) -> Self:
         """The principal that *verified* claims describe.
 
@@ -146,6 +158,7 @@ class Principal:
             capabilities=() if agent is None else _list(claims, "capabilities"),
             claims={name: claims[name] for name in sorted(set(keep)) if name in claims},
             credential_hash=credential_hash,
+            expires_at=expires_at,
         )
 
 

@@ -139,7 +139,9 @@ def _read(name: str, read: ReadFile | None) -> str:
         if len(content) > SOURCE_BYTES_MAX:
             raise errors.ConfigError(f"is larger than {SOURCE_BYTES_MAX} bytes", source=name)
         return content.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
+        raise errors.ConfigError(f"can not be read: {exc.strerror}", source=name) from exc
+    except UnicodeDecodeError as exc:
         raise errors.ConfigError(f"can not be read: {exc}", source=name) from exc
 
 

@@ -258,7 +258,7 @@ def _is_block(block: Any) -> bool:
 
 
 def _checked_url(url: Any) -> str:
-    if type(url) is not str or not 0 < len(url) <= URL_CHARS_MAX or not url.isprintable():
+    if type(url) is not str or len(url) > URL_CHARS_MAX or not url.isprintable():
         raise _malformed(ELICIT, "'url' is no URL, or too long")
     try:
         parts = urlsplit(url)

@@ -98,7 +98,7 @@ def decode_value(text: str) -> str:
         return text
     payload = text[len(_PREFIX) : -len(_SUFFIX)]
     try:
-        octets = base64.b64decode(payload, validate=True)
+        octets = base64.b64decode(payload)
         value = octets.decode("utf-8")
     except (binascii.Error, ValueError):
         raise ProtocolError("a header value is not Base64 of UTF-8 text") from None

@@ -27,7 +27,7 @@ ANSWER_BYTES_MAX = 1024 * 1024
 class Exchange:
     """``await exchange(method, url, headers, body, timeout_s)``; no redirect is followed."""
 
-    _pool: ConnectionPool
+    pool: ConnectionPool
 
     async def __call__(
         self,
@@ -57,7 +57,7 @@ class Exchange:
             return reason == "not_sent" or method == "GET"
 
         with anyio.fail_after(timeout_s):
-            lease, head = await send(self._pool, target.origin, lambda: request, again=again)
+            lease, head = await send(self.pool, target.origin, lambda: request, again=again)
             with lease:
                 answer = await lease.connection.read_body(ANSWER_BYTES_MAX)
         decoded = [

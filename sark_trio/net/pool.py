@@ -224,7 +224,9 @@ class ConnectionPool:
 
     def _take_back(self, slot: int, connection: Connection) -> None:
         clean = connection.finish()
-        if not clean and connection.reusable and self._group is not None:
+        # What was closed under the lessee's hands has nothing left to read, and nobody to read it.
+        held = slot in self._connections
+        if held and not clean and connection.reusable and self._group is not None:
             self.draining += 1
             self._group.start_soon(self._drain, slot, connection)
         else:

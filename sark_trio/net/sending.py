@@ -33,7 +33,7 @@ async def send(
     make: Callable[[], Request],
     *,
     again: Callable[[Reason], Awaitable[bool]],
-    on_sent: Callable[[], None] = _nobody,
+    on_sent: Callable[[], None] | None = None,
     stream: bool = False,
 ) -> tuple[Lease, ResponseHead]:
     """Send one request: the connection, now the caller's, and the response's head.
@@ -45,9 +45,10 @@ async def send(
     :raises GatewayError: see ``ConnectionPool.lease`` and ``Connection.send``; ``delivery`` is
         that of both sendings together.
     """
+    told = on_sent or _nobody
     lease = pool.lease_nowait(origin, stream=stream) or await pool.lease(origin, stream=stream)
     try:
-        return lease, await lease.connection.send(make(), on_sent)
+        return lease, await lease.connection.send(make(), told)
     except ServerDisconnected as exc:
         lease.discard()
         connection = lease.connection
@@ -60,7 +61,7 @@ async def send(
         lease.discard()
         raise
     try:
-        return await _send_afresh(pool, origin, make(), on_sent, stream=stream)
+        return await _send_afresh(pool, origin, make(), told, stream=stream)
     except GatewayError as exc:
         if exc.delivery == "not_sent" and reason != "not_sent":
             exc.delivery = "unknown"  # the first sending may have arrived

@@ -320,7 +320,7 @@ class AnyIOBackend(httpcore.AsyncNetworkBackend):
             try:
                 sock = await open_socket(addresses)
             except OSError as exc:
-                raise httpcore.ConnectError(str(exc)) from exc
+                raise httpcore.ConnectError(exc.strerror or str(exc)) from exc
             stream = SocketStream(sock, self._watch)
             try:
                 for option in socket_options or ():

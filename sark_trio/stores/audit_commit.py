@@ -249,7 +249,11 @@ class GroupCommit:
             self._nudge.set()
 
     def _on_time(self, now: float) -> None:
-        if now >= self._flush_due:
+        if now >= self._flush_due and self.disk.has_answered():
+            # In time, perhaps: the event loop was not there to hear it. If the answer is that the
+            # disk is full, it has had its second, and is asked no more than once again.
+            self._flush_due = now + FULL_RETRY_S
+        elif now >= self._flush_due:
             self._stall()
         elif self._flying is None and now >= self._next_deadline():
             self._wake.set()

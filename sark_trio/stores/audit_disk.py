@@ -39,6 +39,8 @@ class DiskThread:
     _jobs: queue.SimpleQueue[Callable[[], Any] | None] = field(
         factory=queue.SimpleQueue, init=False
     )
+    #: Whether a job of the loop's own waits for its turn.
+    _waits: bool = field(default=False, init=False)
     _result: Any = field(default=None, init=False)
     _error: BaseException | None = field(default=None, init=False)
     _ear: socket.socket | None = field(default=None, init=False)
@@ -71,7 +73,11 @@ class DiskThread:
         When this is cancelled the job goes on unheard; nothing but :meth:`stop` may follow.
         """
         if self._ear is None:
-            await anyio.lowlevel.checkpoint()
+            self._waits = True
+            try:
+                await anyio.lowlevel.checkpoint()
+            finally:
+                self._waits = False
             return job()
         self.left_behind = True
         self._jobs.put(job)
@@ -83,6 +89,17 @@ class DiskThread:
         if error is not None:
             raise error
         return result  # type: ignore[no-any-return]
+
+    def has_answered(self) -> bool:
+        """Whether the event loop is what is late: a job has ended of which it has not heard yet,
+        or, *inline*, one has not been begun.
+        """
+        if self._ear is None:
+            return self._waits
+        try:
+            return bool(self._ear.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
 
     def stop(self, last: Callable[[], object] = lambda: None) -> None:
         """End the thread after *last*; a job that still runs is not waited for."""

@@ -70,7 +70,8 @@ def _segments(directory: AnyPath) -> list[Path]:
     try:
         names = segment_names(OsFileOps().names(Path(directory)))
     except OSError as exc:
-        raise AuditError(f"the audit log {os.fspath(directory)} can not be read: {exc}") from exc
+        why = exc.strerror or exc
+        raise AuditError(f"the audit log {os.fspath(directory)} can not be read: {why}") from exc
     return [Path(directory) / name for name in names]
 
 

@@ -83,7 +83,8 @@ class LogDirectory:
         except BlockingIOError as exc:
             raise AuditError(f"another writer has the audit log {self.path} open") from exc
         except OSError as exc:
-            raise AuditError(f"the audit log {self.path} can not be opened: {exc}") from exc
+            why = exc.strerror or exc
+            raise AuditError(f"the audit log {self.path} can not be opened: {why}") from exc
 
     def close(self) -> None:
         """Close the segment and let the lock go. Idempotent."""

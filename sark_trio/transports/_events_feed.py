@@ -80,6 +80,9 @@ class Source:
     renew: Callable[[], Awaitable[None]] | None = None
     #: Has new credentials at hand when it returns (401).
     authenticate: Callable[[], Awaitable[None]] | None = None
+    #: Told of a connection that does not go on where the one before it ended: nobody knows what
+    #: was said in between.
+    on_gap: Callable[[], None] | None = None
     #: Told of connections that begin, and of waits for the next one.
     report: Reporter | None = None
 
@@ -267,12 +270,14 @@ class Feed:
             return not_opened_in(OPEN_S, name)
         try:
             end = judge(head.status, head.get(b"content-type"))
-            return await self._listen(lease.connection) if end is None else refused(end, head, name)
+            if end is not None:
+                return refused(end, head, name)
+            return await self._listen(lease.connection, resumes=last_event_id is not None)
         finally:
             # Now, and not when the pool has tried to drain it: one connection lives at a time.
             lease.discard()
 
-    async def _listen(self, connection: Connection) -> Lost:
+    async def _listen(self, connection: Connection, *, resumes: bool) -> Lost:
         name, machine, parser = self.source.name, self._machine, SSEParser()
         connection.listen()  # how long silence may last is the machine's to say
         machine.on_connected(anyio.current_time())
@@ -280,6 +285,8 @@ class Feed:
             report.emit(StreamConnected(server=report.server, resumed=self._opened > 0))
         self._opened += 1
         self._begun.set()
+        if self._opened > 1 and not resumes and self.source.on_gap is not None:
+            self.source.on_gap()
         while True:
             # A read that need not wait cannot be cancelled, and there may always be more to read.
             await checkpoint_if_cancelled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, final
@@ -13,7 +12,7 @@ from attrs import field, frozen
 from sark_trio.errors import Denied, GatewayError, InvalidArguments, ProtocolError
 from sark_trio.net.connection import Request
 from sark_trio.net.framing import ResponseHead
-from sark_trio.net.headers import can_be_sent
+from sark_trio.net.headers import api_key_header, bearer_header, can_be_sent
 from sark_trio.net.pool import ConnectionPool, Lease
 from sark_trio.net.sending import send
 from sark_trio.net.url import ServerURL, parse_url, redirect_target
@@ -26,7 +25,6 @@ Token = str | Callable[[], Awaitable[str]]
 #: A gateway that sends us on more often is lost.
 REDIRECTS_MAX: Final = 3
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 @final
@@ -53,9 +51,7 @@ class EventsWire:
             (b"Cache-Control", b"no-cache"),
         ]
         if api_key is not None:
-            if _VISIBLE.fullmatch(api_key) is None:
-                raise ValueError("api_key must be visible ASCII characters")
-            headers.append((b"X-API-Key", api_key.encode()))
+            headers.append(api_key_header(api_key))
         return cls(base, pool, tuple(headers))
 
     def target(self, endpoint: str) -> ServerURL:
@@ -93,7 +89,7 @@ class EventsWire:
         """
         headers = self._headers
         if token is not None:
-            headers += ((b"Authorization", await _bearer(token)),)
+            headers += (bearer_header(await _told(token)),)
         if last_event_id is not None:
             headers += ((b"Last-Event-ID", _sendable(last_event_id)),)
         for _ in range(REDIRECTS_MAX + 1):
@@ -120,19 +116,17 @@ def _redirected(url: ServerURL, head: ResponseHead) -> ServerURL:
         raise ProtocolError(f"redirect not followed: {exc}", delivery="answered") from None
 
 
-async def _bearer(token: Token) -> bytes:
-    if not isinstance(token, str):
-        try:
-            token = await token()
-        except GatewayError:
-            raise
-        except Exception as exc:
-            # Its text may hold a secret.
-            text = f"no token for the gateway: {type(exc).__name__}"
-            raise Denied(text, reason="no_credentials") from exc
-    if _VISIBLE.fullmatch(token) is None:
-        raise InvalidArguments("the user's token cannot be sent in a header")
-    return b"Bearer " + token.encode("ascii")
+async def _told(token: Token) -> str:
+    if isinstance(token, str):
+        return token
+    try:
+        return await token()
+    except GatewayError:
+        raise
+    except Exception as exc:
+        # Its text may hold a secret.
+        text = f"no token for the gateway: {type(exc).__name__}"
+        raise Denied(text, reason="no_credentials") from exc
 
 
 def check_id(last_event_id: str) -> None:

@@ -88,6 +88,7 @@ class Handshake:
     #: The last try ended such that the server may speak the old HTTP+SSE transport instead.
     try_sse: bool = field(default=False, init=False)
     _flight: _Flight | None = field(default=None, init=False)
+    _closed: bool = field(default=False, init=False)
 
     async def connect(self, group: TaskGroup) -> Agreed:
         """What is agreed, after agreeing on it where that is still to be done.
@@ -119,7 +120,11 @@ class Handshake:
         return await self.session(group)
 
     def close(self) -> Session | None:
-        """End a handshake under way; the session to end with DELETE, if there is one."""
+        """End a handshake under way; the session to end with DELETE, if there is one.
+
+        None begins from here on: the task group that they run in is about to end.
+        """
+        self._closed = True
         if self._flight is not None:
             self._flight.scope.cancel()
         return self.sessions.on_close()
@@ -152,6 +157,8 @@ class Handshake:
             raise flight.error.twin()
 
     def _begin(self, group: TaskGroup, work: Callable[..., Awaitable[None]], *args: int) -> _Flight:
+        if self._closed:
+            raise ClientClosed("the transport is closed")
         flight = self._flight = _Flight(anyio.CancelScope())
         group.start_soon(self._fly, flight, work, *args)
         return flight

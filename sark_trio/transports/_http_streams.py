@@ -19,6 +19,7 @@ from attrs import define, evolve, field
 from sark_trio.errors import GatewayError, ProtocolError, ServerDisconnected
 from sark_trio.machines.backoff import RetryConfig, backoff
 from sark_trio.machines.reconnect import ReconnectOptions
+from sark_trio.machines.streams import RETRY_S_MAX, RETRY_S_MIN
 from sark_trio.mcp.messages import Failure, RequestId, Success
 from sark_trio.mcp.session import Session
 from sark_trio.net.framing import ResponseHead
@@ -32,9 +33,6 @@ from sark_trio.transports._http_wire import Sending, Wire
 
 __all__ = ["Streams"]
 
-#: Bounds of what a server may ask for with ``retry:``; as for every stream (laws, 2.4).
-RETRY_S_MIN: Final = 0.1
-RETRY_S_MAX: Final = 30.0
 #: For a server to begin the stream that it may ask us something on, once in a session.
 READY_S: Final = 2.0
 #: Without a byte on it. Quiet is what it mostly is, and few servers send comments.
@@ -83,10 +81,15 @@ class Streams:
     report: Reporter | None = None
 
     async def resume(
-        self, group: TaskGroup, session: Session, request_id: RequestId, to: Handlers
+        self,
+        running: Callable[[], TaskGroup],
+        session: Session,
+        request_id: RequestId,
+        to: Handlers,
     ) -> Success | Failure:
         """The answer to *request_id*, whose stream broke after the event that *to* noted.
 
+        :param running: the transport's task group; raises ClientClosed once that is closed.
         :raises ServerDisconnected: the server does not go on with it, or refuses to.
         """
         if _SENDABLE.fullmatch(to.last_event_id) is None:
@@ -105,7 +108,7 @@ class Streams:
             to.seen or (),
         )
         try:
-            answer = await self._follow(group, feed, request_id, to)
+            answer = await self._follow(running(), feed, request_id, to)
         except GatewayError as exc:
             if exc.delivery == "unknown":
                 raise
@@ -134,8 +137,8 @@ class Streams:
     ) -> None:
         """Have the stream open, and wait until it is lost.
 
-        :param on_open: told of the stream, and again when it goes on in a new session, which
-            knows nothing of what the old one was asked to watch.
+        :param on_open: told of the stream, and again when it comes back and does not go on where
+            it ended, such as in a new session, which was not asked to watch anything.
         :raises HTTPStatusError: 405: the server offers no such stream.
         :raises GatewayError: it broke, and did not come back.
         """
@@ -173,12 +176,12 @@ class Streams:
             async def renew() -> None:
                 nonlocal session
                 session = await self.handshake.renewed(session, group, retried=False)
-                ear.open()
 
             source = Source(
                 name="the server's stream",
                 open=lambda last_id: self._open_again(session, last_id, ear),
                 renew=renew,
+                on_gap=ear.open,
             )
             options = ReconnectOptions(sessions=session.id is not None, idle_s=HEAR_IDLE_S)
             self._feed = Feed(source, options, self.jitter)

@@ -237,13 +237,13 @@ class RegistryClient:
             body = jsontext.encode(call)
         except jsontext.JSONError as exc:
             raise InvalidArguments(str(exc), delivery="not_sent") from exc
-        hooks: dict[str, Any] = {"on_sent": on_sent, "may_resend": may_resend}
         errand = Errand(
             path=f"{_API}/invoke",
             body=body,
             token=user_token,
+            on_sent=on_sent,
+            may_resend=may_resend,
             trace=trace or {},
-            **{name: hook for name, hook in hooks.items() if hook is not None},
         )
         return dict(Table.of(await self._ask(errand), str(errand)).data)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, final
@@ -10,11 +9,11 @@ from typing import Any, Final, final
 from attrs import define, field, frozen
 
 from sark_trio import jsontext
-from sark_trio.errors import InvalidArguments, ProtocolError, status_error
+from sark_trio.errors import ProtocolError, status_error
 from sark_trio.net.connection import Request
 from sark_trio.net.decoding import ACCEPT_ENCODING
 from sark_trio.net.framing import ResponseHead
-from sark_trio.net.headers import can_be_sent, retry_after_s
+from sark_trio.net.headers import api_key_header, bearer_header, can_be_sent, retry_after_s
 from sark_trio.net.pool import ConnectionPool, Lease
 from sark_trio.net.sending import Reason, send
 from sark_trio.net.url import ServerURL, parse_url, redirect_target
@@ -26,7 +25,6 @@ REDIRECTS_MAX: Final = 3
 #: A 301, 302 or 303 makes a GET out of a POST (RFC 9110, section 15.4): not with ours.
 _KEEPS_METHOD: Final = frozenset({307, 308})
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 #: Headers that are ours to set: a second one would contradict the first.
 _OWN: Final = frozenset(
     {
@@ -49,14 +47,6 @@ _OWN: Final = frozenset(
 _JSON: Final = ((b"Accept", b"application/json"), (b"Accept-Encoding", ACCEPT_ENCODING))
 
 
-def _nobody() -> None:
-    """Nobody wants to know that something was sent."""
-
-
-async def _never(_reason: str) -> bool:
-    return False
-
-
 @final
 @frozen(kw_only=True)
 class Errand:
@@ -65,15 +55,17 @@ class Errand:
     :param path: below the base URL, quoted, with its query.
     :param body: ``None`` makes it a GET, anything else a POST.
     :param token: the user's bearer token.
-    :param may_resend: asked before a POST, some of which may have arrived, is sent again.
+    :param on_sent: told when the kernel has taken the first bytes, maybe more than once.
+    :param may_resend: asked before a POST, some of which may have arrived, is sent again;
+        ``None``: it never is.
     :param trace: W3C trace context, as headers.
     """
 
     path: str
     body: bytes | None = None
     token: str | None = None
-    on_sent: Callable[[], None] = _nobody
-    may_resend: Callable[[str], Awaitable[bool]] = _never
+    on_sent: Callable[[], None] | None = None
+    may_resend: Callable[[str], Awaitable[bool]] | None = None
     trace: Mapping[str, str] = field(factory=dict)
 
     @property
@@ -87,7 +79,9 @@ class Errand:
 
     async def again(self, reason: Reason) -> bool:
         """Whether it may be sent again. Unless *reason* is ``not_sent``, it may have arrived."""
-        return reason == "not_sent" or self.body is None or await self.may_resend(reason)
+        if reason == "not_sent" or self.body is None:
+            return True
+        return self.may_resend is not None and await self.may_resend(reason)
 
 
 @final
@@ -152,7 +146,7 @@ class RegistryWire:
         if errand.body is not None:
             headers += ((b"Content-Type", b"application/json"),)
         if errand.token is not None:
-            headers += ((b"Authorization", _bearer(errand.token)),)
+            headers += (bearer_header(errand.token),)
         headers += tuple((name.encode(), value.encode()) for name, value in errand.trace.items())
         prefix = self.base.target.rstrip("/")
         url = ServerURL(self.base.origin, f"{prefix}{errand.path}")
@@ -180,12 +174,6 @@ def _redirected(errand: Errand, head: ResponseHead, url: ServerURL) -> ServerURL
         raise _answered(f"{errand}: redirect not followed: {exc}") from None
 
 
-def _bearer(token: str) -> bytes:
-    if _VISIBLE.fullmatch(token) is None:
-        raise InvalidArguments("the user's token cannot be sent in a header", delivery="not_sent")
-    return b"Bearer " + token.encode("ascii")
-
-
 def _checked(
     headers: Iterable[tuple[str, str]], api_key: str | None
 ) -> tuple[tuple[bytes, bytes], ...]:
@@ -197,9 +185,7 @@ def _checked(
             raise ValueError(f"header {name[:80]!a} cannot be sent as it is")
         checked.append((name.encode(), value.encode()))
     if api_key is not None:
-        if _VISIBLE.fullmatch(api_key) is None:
-            raise ValueError("api_key must be visible ASCII characters")
-        checked.append((b"X-API-Key", api_key.encode()))
+        checked.append(api_key_header(api_key))
     return tuple(checked)
 
 

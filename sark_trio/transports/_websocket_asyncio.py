@@ -178,8 +178,11 @@ class _AsyncioChannel(Channel):
         self._inbox.append(message)
 
     async def _flush(self) -> None:
+        frames = self._protocol.data_to_send()
+        if not frames:
+            return  # whoever reads must not wait for whoever writes: the server may do both in turn
         async with self._writing:
-            for data in self._protocol.data_to_send():
+            for data in frames:
                 # Nothing stands for the end of what we have to say; the socket says that.
                 if data and not await self._pipe.write(data):
                     raise HungUp(ABNORMAL)

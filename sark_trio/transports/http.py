@@ -150,8 +150,8 @@ class HttpTransport(Transport):
                     finally:
                         # Before anybody learns that the connection under them was closed.
                         self._closed = True
-                    self._streams.close()
-                    session = self._handshake.close()
+                        self._streams.close()
+                        session = self._handshake.close()
                     if session is not None:
                         await self._endpoint.end_session(session)
                     self._pool.shutdown()  # and its task ends when all is given back
@@ -320,7 +320,7 @@ class HttpTransport(Transport):
         except ServerDisconnected:
             if not to.last_event_id:
                 raise
-        return await self._streams.resume(self._running(), session, call.request_id, to)
+        return await self._streams.resume(self._running, session, call.request_id, to)
 
     def _unasked(self) -> Handlers:
         """For what belongs to no request of ours."""
@@ -329,7 +329,7 @@ class HttpTransport(Transport):
     def _ask(
         self, ask: Asker | None, asked: set[anyio.CancelScope] | None, request: Request
     ) -> None:
-        if self._answering is not None:
+        if self._answering is not None and not self._closed:
             self._answering.take(request, self._reply, ask, asked)
 
     async def _reply(self, body: bytes) -> None:

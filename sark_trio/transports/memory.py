@@ -24,18 +24,16 @@ from sark_trio.errors import (
     ProtocolError,
     RemoteError,
 )
+from sark_trio.mcp.faults import INTERNAL_ERROR
 from sark_trio.mcp.messages import Agreed, Notification
 from sark_trio.mcp.meta import LogLevel
+from sark_trio.mcp.versions import MODERN
 from sark_trio.transports.base import Outgoing, Transport, TransportStatistics
 
 __all__ = ["Incoming", "MemoryTransport", "Serve"]
 
-#: There is nobody to agree with: both ends are this package.
-_VERSION: Final = "2026-07-28"
 #: A server that holds on to a cancelled request is waited for this long (laws, 2.0: cleanup).
 _STOP_S: Final = 1.0
-#: JSON-RPC 2.0, section 5.1.
-_INTERNAL_ERROR: Final = -32603
 
 
 @final
@@ -145,7 +143,8 @@ class MemoryTransport(Transport):
         """See :meth:`Transport.connect`."""
         if not self._running or self._closing.is_set():
             raise _closed("not_sent")
-        self._agreed = Agreed(version=_VERSION, modern=True, server_info={"name": "memory"})
+        # There is nobody to agree with: both ends are this package.
+        self._agreed = Agreed(version=MODERN, modern=True, server_info={"name": "memory"})
         return self._agreed
 
     async def request(self, outgoing: Outgoing) -> dict[str, Any]:
@@ -165,7 +164,7 @@ class MemoryTransport(Transport):
                 raise
             except Exception as exc:
                 kind = type(exc).__name__
-                raise RemoteError(f"the server failed: {kind}", code=_INTERNAL_ERROR) from exc
+                raise RemoteError(f"the server failed: {kind}", code=INTERNAL_ERROR) from exc
             finally:
                 self._scopes.discard(scope)
                 if not self._scopes:

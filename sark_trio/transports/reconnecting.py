@@ -129,9 +129,9 @@ class ReconnectingTransport(Transport):
         try:
             async with anyio.create_task_group() as tasks:
                 self._tasks = tasks
-                await self._start(tasks)
-                task_status.started()
                 try:
+                    await self._start(tasks)
+                    task_status.started()
                     await self._closing.wait()
                 finally:
                     self._close()  # while the task group still takes tasks: none comes after

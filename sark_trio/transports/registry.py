@@ -9,13 +9,14 @@ original system's clients speak it. :class:`RegistryClient` speaks all of it;
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, final
+from typing import Any, final
 
 import anyio
 from anyio.abc import TaskStatus
 from attrs import asdict
 
 from sark_trio.errors import GatewayError, RemoteError, UnknownServer
+from sark_trio.mcp.faults import METHOD_NOT_FOUND
 from sark_trio.mcp.messages import Agreed
 from sark_trio.mcp.versions import MODERN
 from sark_trio.net.pages import Page
@@ -39,11 +40,34 @@ __all__ = [
     "RegistryTransport",
 ]
 
-_METHOD_NOT_FOUND: Final = -32601
+
+class _OfRegistry(Transport):
+    """What the two share: a client, whose connections are all that lives."""
+
+    kind = "registry"
+    _client: RegistryClient
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """See :meth:`Transport.run`."""
+        await self._client.run(task_status=task_status)
+
+    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
+        """Nothing: the dialect has no notifications, and none is owed an answer."""
+
+    async def aclose(self) -> None:
+        """See :meth:`Transport.aclose`."""
+        await self._client.aclose()
+
+    def statistics(self) -> TransportStatistics:
+        """See :meth:`Transport.statistics`."""
+        client = self._client
+        return TransportStatistics(
+            requests=client.requests, details={"pool": asdict(client.statistics())}
+        )
 
 
 @final
-class RegistryTransport(Transport):
+class RegistryTransport(_OfRegistry):
     """One server of a registry, as an MCP upstream: ``tools/list`` and ``tools/call``.
 
     The registry speaks with the server; no MCP revision is negotiated, and nothing but these two
@@ -55,8 +79,6 @@ class RegistryTransport(Transport):
     :param options: of the :class:`RegistryClient`.
     """
 
-    kind = "registry"
-
     def __init__(
         self, url: str, server: str, *, user_token: str | None = None, **options: Any
     ) -> None:
@@ -65,10 +87,6 @@ class RegistryTransport(Transport):
         self._token = user_token
         self._agreed: Agreed | None = None
         as_segment(server)
-
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """See :meth:`Transport.run`."""
-        await self._client.run(task_status=task_status)
 
     async def connect(self) -> Agreed:
         """Ask the registry for the server, unless that was done already.
@@ -98,24 +116,13 @@ class RegistryTransport(Transport):
             case "tools/call":
                 return await self._call(outgoing)
         raise RemoteError(
-            f"a registry offers no {outgoing.method!a}", code=_METHOD_NOT_FOUND, delivery="not_sent"
+            f"a registry offers no {outgoing.method!a}", code=METHOD_NOT_FOUND, delivery="not_sent"
         )
-
-    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Nothing: the dialect has no notifications, and none is owed an answer."""
-
-    async def aclose(self) -> None:
-        """See :meth:`Transport.aclose`."""
-        await self._client.aclose()
 
     @property
     def agreed(self) -> Agreed | None:
         """See :attr:`Transport.agreed`."""
         return self._agreed
-
-    def statistics(self) -> TransportStatistics:
-        """See :meth:`Transport.statistics`."""
-        return _statistics(self._client)
 
     def __repr__(self) -> str:
         return f"<RegistryTransport {self._server!r} {self._client!r}>"
@@ -141,7 +148,7 @@ class RegistryTransport(Transport):
 
 
 @final
-class DirectoryTransport(Transport):
+class DirectoryTransport(_OfRegistry):
     """A registry itself: its lists and its health. No tool can be called through it.
 
     The methods are ``servers/list`` and ``tools/list`` (``offset``, ``limit``; tools also
@@ -152,15 +159,9 @@ class DirectoryTransport(Transport):
     :param options: of the :class:`RegistryClient`.
     """
 
-    kind = "registry"
-
     def __init__(self, url: str, **options: Any) -> None:
         self._client = RegistryClient(url, **options)
         self._agreed = Agreed(version=MODERN, modern=True, server_info={"name": "registry"})
-
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """See :meth:`Transport.run`."""
-        await self._client.run(task_status=task_status)
 
     async def connect(self) -> Agreed:
         """Nothing is agreed with a registry: each request stands alone."""
@@ -186,24 +187,13 @@ class DirectoryTransport(Transport):
             case "health":
                 return asdict(await self._client.health_check())
         raise RemoteError(
-            f"a registry offers no {outgoing.method!a}", code=_METHOD_NOT_FOUND, delivery="not_sent"
+            f"a registry offers no {outgoing.method!a}", code=METHOD_NOT_FOUND, delivery="not_sent"
         )
-
-    async def notify(self, method: str, params: Mapping[str, Any]) -> None:
-        """Nothing: see :meth:`RegistryTransport.notify`."""
-
-    async def aclose(self) -> None:
-        """See :meth:`Transport.aclose`."""
-        await self._client.aclose()
 
     @property
     def agreed(self) -> Agreed | None:
         """See :attr:`Transport.agreed`."""
         return self._agreed
-
-    def statistics(self) -> TransportStatistics:
-        """See :meth:`Transport.statistics`."""
-        return _statistics(self._client)
 
     def __repr__(self) -> str:
         return f"<DirectoryTransport {self._client!r}>"
@@ -212,9 +202,3 @@ class DirectoryTransport(Transport):
 def _page(key: str, page: Page[Any]) -> dict[str, Any]:
     items, total = page
     return {key: [asdict(item) for item in items], "total": total}
-
-
-def _statistics(client: RegistryClient) -> TransportStatistics:
-    return TransportStatistics(
-        requests=client.requests, details={"pool": asdict(client.statistics())}
-    )

@@ -216,8 +216,9 @@ def find_program(name: str, *, cwd: str | None, env: Mapping[str, str]) -> str:
     for folder in folders:
         if folder.is_absolute() and _executable(folder / name):
             return str(folder / name)
+    split = "; its arguments are further items of the list" if " " in name else ""
     raise ProcessStartError(
-        f"command {name!r} was not found on PATH; install it, or give its absolute path"
+        f"command {name!r} was not found on PATH; install it, or give its absolute path{split}"
     )
 
 

@@ -18,7 +18,8 @@ from attrs import define, field
 from sark_trio.errors import Delivery, GatewayError, Overloaded, ProtocolError, ServerDisconnected
 from sark_trio.machines.correlate import Correlator, Match
 from sark_trio.mcp import codec
-from sark_trio.mcp.faults import remote_error
+from sark_trio.mcp.changes import LISTEN
+from sark_trio.mcp.faults import METHOD_NOT_FOUND, remote_error
 from sark_trio.mcp.messages import Failure, Notification, Request, RequestId, Success
 from sark_trio.mcp.meta import SUBSCRIPTION_ID
 from sark_trio.mcp.progress import LOG, PROGRESS
@@ -37,9 +38,7 @@ Verdict = Callable[[Delivery], GatewayError]
 GARBAGE_MAX: Final = 100
 GARBAGE_WINDOW_S: Final = 10.0
 
-_METHOD_NOT_FOUND: Final = -32601
 _CANCELLED: Final = "notifications/cancelled"
-_LISTEN: Final = "subscriptions/listen"
 
 
 @final
@@ -138,7 +137,7 @@ class Switchboard:
             raise Overloaded(f"too many calls wait for this server: {opened}")
         call.id = opened
         listens = call.on_notification is not None or call.on_request is not None
-        if listens and call.method != _LISTEN:  # which carries what names it, and nothing else
+        if listens and call.method != LISTEN:  # which carries what names it, and nothing else
             self._hosts.add(call)
         return opened
 
@@ -239,7 +238,7 @@ class Switchboard:
             return self._host()
         if notification.method == _CANCELLED:
             call = self.calls.peek(params.get("requestId"))
-            return call if call is not None and call.method == _LISTEN else None
+            return call if call is not None and call.method == LISTEN else None
         meta = params.get("_meta")
         return self.calls.peek(meta.get(SUBSCRIPTION_ID)) if isinstance(meta, dict) else None
 
@@ -265,7 +264,7 @@ class Switchboard:
             answer = codec.encode_result(request.id, {})
         else:
             answer = codec.encode_error(
-                request.id, _METHOD_NOT_FOUND, "this client offers no such method"
+                request.id, METHOD_NOT_FOUND, "this client offers no such method"
             )
         self._put(answer)
 

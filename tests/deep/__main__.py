@@ -7,8 +7,9 @@
 
 Parts are ``laws`` (tests/laws with ten thousand examples each), ``events`` (machines beside their
 oracles), ``states`` (every reachable state of small machines), ``sweep`` (cancellation at every
-step), ``kills``, ``throng`` (calls at once on real sockets), ``floods`` and ``fuzz``. Where a
-name is a machine's, only its events are played. The exit status is 1 if a part failed.
+step), ``kills``, ``throng`` (calls at once on real sockets), ``crowds`` (each row of the fault
+matrix under a thousand calls), ``floods`` and ``fuzz``. Where a name is a machine's, only its
+events are played. The exit status is 1 if a part failed.
 """
 
 from __future__ import annotations
@@ -95,6 +96,11 @@ def _throng(options: Options) -> Iterator[str]:
         yield f"throng: {backend}: {said}"
 
 
+def _crowds(_: Options) -> Iterator[str]:
+    last = _pytest("tests/drivers/rows/test_crowd.py", SARK_CROWDS="all")
+    yield f"crowds: every row under 1,000 calls, on each transport and backend: {last}"
+
+
 def _floods(options: Options) -> Iterator[str]:
     for backend in BACKENDS:
         for flood, said in anyio.run(fed, backend, options.mebibytes, backend=backend).items():
@@ -116,6 +122,7 @@ PARTS: dict[str, Callable[[Options], Iterator[str]]] = {
     "sweep": _sweep,
     "kills": _kills,
     "throng": _throng,
+    "crowds": _crowds,
     "floods": _floods,
     "fuzz": _fuzz,
 }

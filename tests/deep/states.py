@@ -30,8 +30,11 @@ def breaker() -> str:
 
 def pool() -> str:
     for per_origin in (1, 2):
-        test_pool.test_p10_every_reachable_state_of_a_small_pool_agrees(per_origin, 1_000)
-    return "more than 4,000 states of each of two pools"
+        for streams in (False, True):
+            test_pool.test_p10_every_reachable_state_of_a_small_pool_agrees(
+                per_origin, streams, 1_000
+            )
+    return "more than 4,000 states of each of two pools, without streams and with"
 
 
 def supervise() -> str:

@@ -202,3 +202,9 @@ def test_every_decision_says_what_and_why() -> None:
         assert text.startswith(f"# {path.name[:3]}: "), path.name
         assert "**Question.**" in text, path.name
         assert "**Decision.**" in text, path.name
+
+
+@pytest.mark.parametrize(("zone", "status"), [("Europe/Zurich", 0), ("America/Lima", 3)])
+def test_the_quickstart_answers_from_a_shell_as_in_its_program(zone: str, status: int) -> None:
+    words = ["policy", "eval", "clock", "get_current_time", f"timezone={zone}"]
+    assert cli.main([*words, "--config", str(EXAMPLES / "clock.toml")]) == status

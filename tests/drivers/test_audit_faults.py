@@ -514,3 +514,44 @@ async def test_an_event_loop_that_is_busy_is_not_a_disk_that_hangs(mock_clock: M
         trio.lowlevel.remove_instrument(busy)
         assert log.unavailable is None
     assert log.statistics().open_intents == 5
+
+
+@pytest.mark.row(49)
+def test_an_answer_that_the_loop_was_too_busy_to_hear_is_no_silence(tmp_path: Path) -> None:
+    """The disk has answered; that nobody listened for more than a second is not its fault."""
+    clock, files, alarms = MockClock(), HangingFiles(), list[str]()
+
+    async def main() -> None:
+        async with open_log(tmp_path, files=files, on_alarm=alarms.append) as log:
+            assert log._ledger is not None
+            disk = log._ledger.commit.disk
+            for number in range(20):  # trio draws who of the two is told first
+                files.hang()
+                async with trio.open_nursery() as calls:
+                    calls.start_soon(log.intent, call(f"{number}"))
+                    await wait_all_tasks_blocked()
+                    files.release()
+                    while not disk.has_answered():
+                        pass  # as a loop does that has other work: it turns no further
+                    clock.jump(1.01)
+                log.outcome_nowait(ended(f"{number}"))
+
+    trio.run(main, clock=clock)
+    assert alarms == []
+    assert verify_directory(tmp_path).ok
+
+
+@pytest.mark.row(49)
+@pytest.mark.trio
+async def test_a_disk_that_was_not_asked_yet_is_not_silent(mock_clock: MockClock) -> None:
+    """Where the loop itself does what the disk is asked for: it was late at any of its steps."""
+    alarms: list[str] = []
+    async with open_log(files=MemoryDisk(), on_alarm=alarms.append) as log:
+        for number in range(200):  # trio draws the order of tasks
+            async with trio.open_nursery() as calls:
+                calls.start_soon(log.intent, call(f"{number}"))
+                for _ in range(number % 10):
+                    await trio.lowlevel.checkpoint()
+                mock_clock.jump(1.01)
+            log.outcome_nowait(ended(f"{number}"))
+    assert alarms == []

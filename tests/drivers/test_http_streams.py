@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from sark_trio.errors import HTTPStatusError, RemoteError, ServerDisconnected
+from sark_trio.errors import ClientClosed, HTTPStatusError, RemoteError, ServerDisconnected
 from sark_trio.mcp.changes import LISTEN
 from sark_trio.mcp.messages import Notification, Request
 from sark_trio.transports.base import Outgoing
@@ -344,3 +344,29 @@ async def test_capabilities_and_log_level_are_those_of_the_request() -> None:
     assert (first[key], second[key]) == ({"roots": {}}, {"sampling": {}})
     assert "io.modelcontextprotocol/logLevel" not in first
     assert second["io.modelcontextprotocol/logLevel"] == "error"
+
+
+async def test_a_transport_that_is_closed_before_an_answer_is_resumed_says_so() -> None:
+    told_of = anyio.Event()
+
+    async def handler(peer: Peer, received: Received) -> None:
+        assert received.method == "POST"
+        waiting = chunk(b"id: e1\nretry: 300\ndata: \n\n")
+        await peer.send(SSE_HEAD + waiting + event(told("notifications/x"), event_id="e2"))
+        await peer.send(SSE_END)
+
+    async with (
+        serve(streaming(handler)) as server,
+        open_transport(server.url, on_event=lambda _: told_of.set()) as transport,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def ask() -> None:
+            with anyio.fail_after(HUNG_S), pytest.raises(ClientClosed) as caught:
+                await transport.request(call())
+            assert caught.value.delivery == "unknown"
+
+        tasks.start_soon(ask)
+        await told_of.wait()
+        await anyio.wait_all_tasks_blocked()
+        await transport.aclose()

@@ -233,3 +233,14 @@ async def test_a_handshake_without_end_is_ended(autojump_clock: trio.testing.Moc
             await handshake.connect(group)
         assert trio.current_time() - begun == 60.0
         assert caught.value.delivery == "not_sent"
+
+
+@pytest.mark.anyio
+async def test_no_handshake_begins_in_a_transport_that_is_closed() -> None:
+    peer = Peer()
+    handshake = Handshake(peer)
+    assert handshake.close() is None
+    async with anyio.create_task_group() as group:
+        with pytest.raises(ClientClosed):
+            await handshake.connect(group)
+    assert peer.asked == []

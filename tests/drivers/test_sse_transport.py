@@ -700,3 +700,21 @@ async def test_what_was_said_not_to_be_sent_is_not_sent_afterwards() -> None:
                 await anyio.wait_all_tasks_blocked()
         assert sorted(said) == list(range(40))
         assert not {n for n, delivery in said.items() if delivery == "not_sent"} & set(executed)
+
+
+class _NoStore:
+    """Whoever should get the credentials, and cannot even begin."""
+
+    busy = False
+
+    async def run(self, *, task_status: Any) -> None:
+        raise OSError("no store")
+
+
+async def test_a_transport_that_could_not_begin_is_a_closed_one() -> None:
+    transport = SseTransport("http://127.0.0.1:1/sse", auth=_NoStore())  # type: ignore[arg-type]
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await transport.run()
+    assert caught.group_contains(OSError, match="no store")
+    assert isinstance(await error_of(transport.request(call())), ClientClosed)
+    await transport.aclose()

@@ -724,3 +724,32 @@ async def test_no_secret_is_shown() -> None:
     transport = WebSocketTransport("wss://h.example/a?key=s3cret", headers=[("X", "s3cret")])
     assert "wss://h.example" in repr(transport)
     assert "s3cret" not in repr(transport)
+
+
+async def test_a_server_that_speaks_before_it_listens_is_heard_meanwhile() -> None:
+    """More than any buffer holds goes either way: who waits for a turn to write still reads."""
+    much = "x" * 2**20
+    note = {"jsonrpc": "2.0", "method": "notifications/x", "params": {"much": much}}
+    heard: list[Notification] = []
+
+    async def script(peer: Peer) -> None:
+        socket = await accepted(peer)
+        await socket.result(
+            await socket.receive(),
+            {
+                "resultType": "complete",
+                "supportedVersions": ["2026-07-28"],
+                "capabilities": {"tools": {}},
+            },
+        )
+        for _ in range(24):
+            await socket.send(note)
+        await socket.result(await socket.receive())
+        await socket.wait_closed()
+
+    async with (
+        serve(script) as server,
+        running(at(server.url, message_bytes_max=2**25, on_event=heard.append)) as transport,
+    ):
+        assert await transport.request(call(arguments={"much": much * 24})) == {"content": []}
+    assert len(heard) == 24

@@ -131,7 +131,7 @@ def test_a_tool_that_fails_is_status_1(place: Place) -> None:
 def test_no_answer_in_time_is_status_5(place: Place, backend: str) -> None:
     done = place.sark("call", "db", "report", "--timeout", "1.5", "--backend", backend)
     assert done.status == 5
-    assert done.error.endswith("(--timeout gives it more time)")
+    assert done.error.endswith("gives it more time, or --timeout)")
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -156,6 +156,8 @@ def test_interrupt_in_mid_call_is_recorded(place: Place, backend: str) -> None:
 
 
 def test_one_log_has_one_writer_and_any_reader(place: Place) -> None:
+    config = place.folder / "sark.toml"
+    config.write_text(f"{config.read_text()}[client]\ntimeout_s = 300.0\n")
     with place.running("call", "db", "report") as process:
         second = place.sark("call", "db", "query", f"sql={ROWS['sql']}")
         assert second.status == 6
@@ -185,6 +187,17 @@ def test_policy_eval_says_what_and_why(place: Place, backend: str) -> None:
     hired = place.sark(*words, f"sql={ROWS['sql']}", "--as", "bob", "--role", "analyst")
     assert hired.status == 0
     assert not (place.folder / "audit").exists()
+
+
+def test_what_happened_is_told_in_words_that_fit(place: Place) -> None:
+    place.sark("call", "db", "query", f"sql={ROWS['sql']}")
+    assert " records in 1 segment: every link holds\n" in place.sark("audit", "verify").out
+    started = [line for line in place.sark("audit", "tail").out.splitlines() if "event" in line]
+    assert "  program_started  {" in started[0]
+    # A policy that answers no question about lists is no server without tools.
+    place.write("calls.rego", 'package mcp.gateway\nallow if input.action == "x"\n')
+    done = place.sark("tools", "db", "--policy", "calls.rego")
+    assert done.out.endswith("(the policy is asked: gateway:tool:discover)\n")
 
 
 def test_verify_names_the_first_bad_record(place: Place) -> None:

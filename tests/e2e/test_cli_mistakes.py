@@ -38,19 +38,21 @@ MISTAKES = [
     ("call db query sql=x --as \x07", 2, "--as: "),
     ("tools nope", 2, "no server 'nope'"),
     ("tools db --config missing.toml", 2, "missing.toml: cannot be read"),
-    ("tools db --config broken.toml", 2, "broken.toml:2:6: not TOML"),
+    ("tools db --config broken.toml", 2, "broken.toml:2:6: not TOML: Invalid value"),
     ("tools db --config broken.json", 2, "broken.json:1:22: not JSON"),
     ("tools db --config other.json", 2, "other.json: no 'mcpServers' in it"),
     ("tools db --config latin1.toml", 2, "latin1.toml:1: not UTF-8"),
     ("tools db --config unknown.toml", 2, "servers.a.timeout: unknown key; did you mean"),
     ("tools db --config variable.toml", 2, "the environment has no variable SARK_NOWHERE"),
-    ("tools a --config url.toml --allow-all", 2, "servers.a: a server URL must be"),
+    ("tools a --config url.toml --allow-all", 2, "url.toml: servers.a: a server URL must be"),
+    ("tools db --config misspelt.toml", 2, "misspelt.toml:2: servers.a.urll: unknown key; did you"),
+    ("tools a --config once.toml --allow-all", 4, "its arguments are further items of the list"),
     ("tools db --policy broken.rego", 2, "broken.rego:4:1"),
     ("tools db --policy missing.rego", 2, "missing.rego: can"),
     ("call a x --config programs.toml --allow-all", 4, "'no-such-program' was not found on PATH"),
     ("call b x --config programs.toml --allow-all", 4, "exited with status 1"),
     ("call db query sql=x --audit sark.toml", 6, "the audit log sark.toml can not be opened"),
-    ("audit verify nowhere", 6, "the audit log nowhere can not be read"),
+    ("audit verify nowhere", 6, "the audit log nowhere can not be read: No such file or directory"),
     ("audit verify empty", 6, "there is no audit log in empty: is it the right directory?"),
     ("audit tail -n 0", 2, "'0' is no number from 1"),
     ("audit", 2, "COMMAND (see `sark audit --help`)"),
@@ -67,6 +69,8 @@ def mistaken(place: Place) -> Place:
     (place.folder / "latin1.toml").write_bytes(b"# caf\xe9\n")
     place.write("unknown.toml", '[servers.a]\ncommand = "a"\ntimeout = 3\n')
     place.write("variable.toml", '[servers.a]\nurl = "${SARK_NOWHERE}"\n')
+    place.write("misspelt.toml", '[servers.a]\nurll = "https://x/"\n')
+    place.write("once.toml", '[servers.a]\ncommand = "no-such-program --verbose"\n')
     place.write("url.toml", '[servers.a]\nurl = "not a url"\n')
     place.write("broken.rego", "package a\nallow if {\n\tinput.x ==\n}\n")
     place.write(

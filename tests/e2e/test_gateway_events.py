@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
-import anyio.abc
-import h11
 import pytest
 
 from sark_trio import AllowAll, GatewayClient, Principal, Rego
-from sark_trio.gateway import streaming
+from sark_trio.client import gateway as client_gateway
+from sark_trio.gateway import lapse, streaming
 from sark_trio.gateway.limits import Limits
+from sark_trio.governance.jwt import TokenVerifier
 from sark_trio.machines.limiter import RateOptions
-from sark_trio.machines.sse import SSEEvent, SSEParser
 from tests.support.audit_disk import MemoryDisk
 from tests.support.backends import BACKENDS
 from tests.support.client import answer, audited, desk, open_client, records, tool
-from tests.support.gateway import HUNG_S, Served, Stuck, connected, eventually, head, serving
+from tests.support.gateway import (
+    HUNG_S,
+    Legacy,
+    Reader,
+    Served,
+    Stuck,
+    connected,
+    envelope,
+    eventually,
+    head,
+    serving,
+)
 from tests.support.governance import POLICIES
+from tests.support.tokens import AUDIENCE, ISSUER, Issuer
 
 pytestmark = pytest.mark.anyio
 
@@ -30,58 +43,12 @@ ANN, BOB = Principal(id="ann", roles=("analyst",)), Principal(id="bob", roles=("
 AUDITOR = Principal(id="audrey", roles=("admin", "auditor"))
 KEYS = {"anns-key-anns-key-1": ANN, "bobs-key-bobs-key-1": BOB, "audreys-key-audreys": AUDITOR}
 NAMES = {principal.id: key for key, principal in KEYS.items()}
-EVENTS, AUDIT = "/api/v1/events", "/api/v1/audit/stream"
+EVENTS, AUDIT, SERVERS = "/api/v1/events", "/api/v1/audit/stream", "/api/v1/servers"
 
 
 @pytest.fixture(params=BACKENDS)
 def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-class Reader:
-    """Reads one event stream, byte by byte as it comes."""
-
-    def __init__(self, stream: anyio.abc.SocketStream) -> None:
-        self._stream, self._http, self._sse = stream, h11.Connection(h11.CLIENT), SSEParser()
-        self._http.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
-        self._http.send(h11.EndOfMessage())
-        self._waiting: list[SSEEvent] = []
-        self.status, self.headers, self.body, self.ended = 0, {}, b"", False
-
-    async def open(self) -> None:
-        """Read until there is a response: from then on every event is on its way to us."""
-        while not self.status:
-            await self._read()
-
-    async def events(self, count: int) -> list[tuple[str, Any]]:
-        """The next *count* events, without their ids."""
-        return [(one.event, json.loads(one.data)) for one in await self.raw(count)]
-
-    async def raw(self, count: int) -> list[SSEEvent]:
-        while len(self._waiting) < count and not self.ended:
-            await self._read()
-        found, self._waiting = self._waiting[:count], self._waiting[count:]
-        return found
-
-    async def rest(self) -> list[tuple[str, Any]]:
-        """All events until the end of the stream."""
-        return await self.events(1_000_000)
-
-    async def _read(self) -> None:
-        event = self._http.next_event()
-        if event is h11.NEED_DATA:
-            try:
-                self._http.receive_data(await self._stream.receive())
-            except (anyio.EndOfStream, anyio.BrokenResourceError):
-                self._http.receive_data(b"")
-        elif isinstance(event, h11.Response):
-            self.status = event.status_code
-            self.headers = {name.decode(): value.decode() for name, value in event.headers}
-        elif isinstance(event, h11.Data):
-            self.body += bytes(event.data)
-            self._waiting += [one for one in self._sse.feed(bytes(event.data)) if one]
-        else:
-            self.ended = True
 
 
 @asynccontextmanager
@@ -419,3 +386,101 @@ async def test_nobody_holds_all_places_at_once() -> None:
             ).status == 200
             stuck.goes_on.set()
         assert await invoke(served, "audrey") == 200
+
+
+# -- readers who may not stay ---------------------------------------------------------------------
+
+
+@pytest.mark.security(5)
+async def test_streams_end_with_the_token_that_let_them_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All kinds of streams: each is ended cleanly, and who comes back is told why not."""
+    wall = SimpleNamespace(now=float(int(time.time())), time=lambda: wall.now)
+    monkeypatch.setattr(lapse, "_wall", wall.time)
+    monkeypatch.setattr(lapse, "LOOK_S", 0.01)
+    monkeypatch.setattr(client_gateway, "time", wall)
+    issuer = Issuer()
+    identity = TokenVerifier(
+        keys=issuer.jwks, issuer=ISSUER, audience=AUDIENCE, algorithms=["ES256"]
+    )
+    token = issuer.token("audrey", roles=["admin", "auditor"], exp=int(wall.now) + 60)
+    bearer = {"Authorization": f"Bearer {token}"}
+    policy = Rego(POLICIES / "agents.rego")
+    async with (
+        open_client(desk(), policy=policy, identity=identity) as client,
+        serving(client, api_keys=KEYS, verifier=client.authenticate) as served,
+        reading(served) as keyed,
+        anyio.create_task_group() as tasks,
+    ):
+        legacy = Legacy(served, **bearer)
+        assert (await legacy.initialize()).status == 200
+        ended: dict[str, bytes] = {}
+        for path in (EVENTS, AUDIT, f"{SERVERS}/desk/stream"):
+            await tasks.start(_hear, served, path, bearer, ended)
+        await tasks.start(_hear, served, "/mcp", legacy.headers, ended)
+        await tasks.start(_listen, served, bearer, ended)
+        wall.now += 60 + 29.5  # within the leeway
+        assert (await served.ask("GET", SERVERS, **bearer)).status == 200
+        assert not ended
+        wall.now += 0.5
+        await eventually(lambda: len(ended) == 5)
+        assert b'"result"' in ended.pop("listen")
+        assert b"reason" not in ended.pop("/mcp")
+        for path, body in ended.items():
+            assert body.endswith(b'{"reason":"credential_expired"}\n\n'), path
+        for path in (*ended, "/mcp"):
+            again = await served.ask("GET", path, **legacy.headers)
+            assert (again.status, again.error["reason"]) == (401, "token_expired")
+            assert again.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+        # A key has no end.
+        served.app.streams.feed.publish("tick", {})
+        while names(await keyed.events(1)) != ["tick"]:
+            pass
+
+
+async def _hear(
+    served: Served, path: str, headers: dict[str, str], ended: dict[str, bytes], *, task_status: Any
+) -> None:
+    """Read a stream to its end."""
+    async with reading(served, path, **headers) as reader:
+        assert reader.status == 200
+        task_status.started()
+        await reader.rest()
+        ended[path] = reader.body
+
+
+async def _listen(
+    served: Served, headers: dict[str, str], ended: dict[str, bytes], *, task_status: Any
+) -> None:
+    """The same of ``subscriptions/listen``, from its acknowledgement on."""
+    own, body = envelope("subscriptions/listen", {"notifications": {"toolsListChanged": True}})
+    async with connected(served.url) as stream:
+        await stream.send(
+            head(served.url, "POST", "/mcp", json.dumps(body).encode(), {**own, **headers})
+        )
+        reader = Reader(stream)
+        await reader.raw(1)
+        task_status.started()
+        await reader.rest()
+        ended["listen"] = reader.body
+
+
+@pytest.mark.security(37)
+async def test_who_is_switched_off_hears_no_more() -> None:
+    async with (
+        served_by(desk()) as served,
+        reading(served, who="ann") as ann,
+        reading(served, who="bob") as bob,
+        reading(served) as audrey,
+    ):
+        served.client.block(principal="ann", reason="incident")
+        assert await ann.rest() == [("stream_closed", {"reason": "blocked"})]
+        async with reading(served, who="ann") as again:
+            assert again.status == 403
+        served.client.block("desk", reason="a server is not a caller")
+        assert names(await audrey.events(2)) == ["security_event", "security_event"]
+        served.client.unblock(principal="ann")
+        async with reading(served, who="ann") as again:
+            assert again.status == 200
+        served.client.block(reason="everything")
+        assert await bob.rest() == [("stream_closed", {"reason": "blocked"})]
+        assert names(await audrey.rest())[-1] == "stream_closed"

@@ -9,15 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
-from sark_trio.gateway import app as app_module
-from sark_trio.gateway import create_app
+from sark_trio.gateway import create_app, sending
 from sark_trio.gateway.limits import Limits
 from sark_trio.gateway.methods import Methods
 from sark_trio.governance.decision import Decision
 from sark_trio.governance.query import Question
 from sark_trio.machines.limiter import RateOptions
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import audited, desk, open_client, tool
+from tests.support.client import audited, desk, open_client
 from tests.support.gateway import Legacy, Stuck, connected, eventually, head, serving
 
 pytestmark = pytest.mark.anyio
@@ -63,7 +62,7 @@ async def test_a_list_that_nobody_waits_for_is_given_up() -> None:
 
 
 async def test_an_answer_that_is_not_taken_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "SEND_S", 0.05)
+    monkeypatch.setattr(sending, "SEND_S", 0.05)
     sent: list[MutableMapping[str, Any]] = []
 
     async def receive() -> MutableMapping[str, Any]:
@@ -162,21 +161,6 @@ async def test_the_stateless_revision_knows_post_alone(method: str) -> None:
         found = await served.ask(method, "/mcp", **modern)
         assert (found.status, found.headers["allow"]) == (405, "POST")
         assert (await legacy.call("ping")).status == 200
-
-
-async def test_tasks_of_2025_11_25_are_not_offered_and_asking_for_one_is_an_ordinary_call() -> None:
-    lasting = tool("echo", execution={"taskSupport": "optional"})
-    async with open_client(desk(tools=[lasting])) as client, serving(client) as served:
-        legacy = Legacy(served)
-        begun = await legacy.initialize("2025-11-25")
-        assert "tasks" not in begun.json["result"]["capabilities"]
-        (listed,) = (await legacy.call("tools/list")).json["result"]["tools"]
-        assert "execution" not in listed
-        # 2025-11-25, "Task Support and Handling": who offers none ignores the wish for one.
-        found = await legacy.call("tools/call", {"name": "desk__echo", "task": {"ttl": 60_000}})
-        assert found.json["result"]["content"]
-        for method in ("tasks/list", "tasks/get", "tasks/result", "tasks/cancel"):
-            assert (await legacy.call(method, {"taskId": "t"})).error["code"] == -32601
 
 
 # -- HTTP -----------------------------------------------------------------------------------------

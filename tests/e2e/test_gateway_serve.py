@@ -77,6 +77,18 @@ async def test_clients_of_the_official_sdk(
     assert callers == {HOST.id}
 
 
+async def test_tasks_of_the_official_sdk(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        saw = await drive("mcp1", "tasks_mcp1.py", f"{served.url}/mcp", "X-API-Key", KEY)
+    assert (saw["version"], saw["offered"], saw["support"]) == ("2025-11-25", True, "optional")
+    assert saw["statuses"][0] == "completed"
+    assert saw["result"] == "slept 0.1"
+    assert (saw["cancelled"], saw["errors"]) == ("cancelled", [-32602, -32602])
+    found = check_log(tmp_path / "audit")
+    ends = [one["outcome"] for one in found if one["kind"] == "outcome"]
+    assert ends == ["ok", "cancelled"]
+
+
 @pytest.mark.parametrize("version", ["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"])
 async def test_our_own_client_goes_through_in_every_era(version: str, tmp_path: Path) -> None:
     seen: list[Progress] = []

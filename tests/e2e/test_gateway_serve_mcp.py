@@ -434,7 +434,9 @@ async def test_a_legacy_caller_that_goes_away_gives_up_nothing() -> None:
 async def test_more_sessions_than_can_be_are_turned_away() -> None:
     stuck = Stuck()
     async with served_by(desk(stuck)) as served, anyio.create_task_group() as tasks:
-        served.app.mcp = McpEndpoint(Methods(served.client), Sessions(sessions_max=1))
+        served.app.mcp = McpEndpoint(
+            Methods(served.client), served.app.lapses, Sessions(sessions_max=1)
+        )
         busy = Legacy(served)
         await busy.initialize()
         tasks.start_soon(busy.call, "tools/call", ECHO)

@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from sark_trio.cli.serve import make_app
+from sark_trio.cli.serving import make_app
 from sark_trio.client.build import client_of
 from sark_trio.client.config import load
 from sark_trio.errors import CallTimeout, CircuitOpen, ConfigError, ConnectError

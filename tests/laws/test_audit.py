@@ -28,6 +28,7 @@ from tests.support.audit_disk import MemoryDisk, after_power_cut
 from tests.support.audit_harness import call, ended, open_log
 from tests.support.audit_logs import SmallLog
 from tests.support.kills import kill_callers, kill_writers
+from tests.support.traces import traces
 
 
 def _durable_records(disk: MemoryDisk) -> list[dict[str, Any]]:
@@ -332,7 +333,7 @@ def test_a03_an_independent_verifier_agrees_on_a_real_log(tmp_path: Path) -> Non
     assert (run.returncode, run.stdout) == (1, f"BAD {fault.index}: frame\n")
 
 
-_steps = st.lists(st.tuples(st.sampled_from(["intent", "outcome"]), st.integers(0, 3)), max_size=40)
+_steps = traces(st.tuples(st.sampled_from(["intent", "outcome"]), st.integers(0, 3)), most=40)
 
 
 @pytest.mark.law("A4")

@@ -349,7 +349,9 @@ def test_b15_few_calls_prove_nothing(rule: RateRule, trace: list[Event]) -> None
 @given(
     option_sets(),
     st.lists(
-        st.tuples(st.integers(0, 3), st.sampled_from([SUCCESS, FAILURE, NEUTRAL])), max_size=60
+        st.tuples(st.integers(0, 3), st.sampled_from([SUCCESS, FAILURE, NEUTRAL])),
+        min_size=20,
+        max_size=60,
     ),
     st.lists(st.sampled_from([0.0, 0.5, 31.0]), min_size=60, max_size=60),
 )

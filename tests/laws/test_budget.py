@@ -15,6 +15,7 @@ from sark_trio.machines.budget import BudgetOptions
 from sark_trio.machines.deadline import Deadline
 from sark_trio.machines.retry import RetryConfig, RetryMachine, Safety, Wait, classify
 from tests.models.budget import BudgetBook, Entry
+from tests.support.traces import traces
 
 _options = st.one_of(
     st.just(BudgetOptions()),
@@ -29,7 +30,7 @@ _options = st.one_of(
 )
 #: Milliseconds, thousandths of them, and jumps; exact as fractions of 2**-20.
 _dts = st.one_of(st.just(0), st.integers(0, 4_000), st.integers(-(2**20), 2**23))
-_events = st.lists(st.tuples(_dts, st.booleans(), st.integers(1, 12)), max_size=40)
+_events = traces(st.tuples(_dts, st.booleans(), st.integers(1, 12)), most=20)
 
 
 def make(options: BudgetOptions) -> Any:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from sark_trio.machines.correlate import Correlator, Late, Match, Pending, Unknown
 from tests.models.correlate import CorrelatorModel
+from tests.support.traces import traces
 
 IDS = st.one_of(
     st.integers(-2, 12),
@@ -90,7 +91,7 @@ class TestCorrelatorAgainstModel(CorrelatorAgainstModel.TestCase):  # type: igno
 
 
 @pytest.mark.law("R8")
-@given(program=st.lists(st.sampled_from(["open", "answer", "cancel", "close", "reopen"])))
+@given(program=traces(st.sampled_from(["open", "answer", "cancel", "close", "reopen"]), most=60))
 def test_r08_ids_are_never_used_twice(program: list[str]) -> None:
     """No id is minted twice, not even on another connection."""
     correlator: Correlator[None] = Correlator()

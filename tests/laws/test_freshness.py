@@ -33,6 +33,7 @@ from tests.models.freshness import (
     concerns,
     covers,
 )
+from tests.support.traces import traces
 
 ROOMY = CacheOptions()
 OPTIONS = st.one_of(
@@ -75,7 +76,7 @@ TURN = st.builds(
     NUMBER,
 )
 STEPS = st.one_of(
-    st.lists(STEP, max_size=60),
+    traces(STEP, most=60),
     st.lists(TURN, min_size=4, max_size=30).map(lambda turns: [*chain.from_iterable(turns)]),
 )
 Step = tuple[str, int, int]

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from sark_trio.machines.limiter import ConcurrencyLimiter, Fault, RateLimiter, RateOptions
 from tests.models.limiter import Buckets
+from tests.support.traces import traces
 
 _options = st.builds(
     RateOptions, per_s=st.sampled_from([0.5, 1.0, 3.0, 64.0, 1000.0]), burst=st.integers(1, 6)
 )
 #: Steps of 1/1024 s: exact as floats, and in nanoseconds to within one.
-_steps = st.lists(
-    st.tuples(st.integers(-200, 3_000), st.sampled_from("abcd")), min_size=1, max_size=60
-)
+_steps = traces(st.tuples(st.integers(-200, 3_000), st.sampled_from("abcd")), most=60)
 
 
 def times(steps: list[tuple[int, str]]) -> list[tuple[float, str]]:
@@ -142,7 +141,7 @@ def test_l07_a_crowd_of_new_names_starves_only_itself(
 @pytest.mark.law("L8")
 @given(
     st.integers(1, 4),
-    st.lists(st.tuples(st.booleans(), st.sampled_from("abc")), max_size=80),
+    traces(st.tuples(st.booleans(), st.sampled_from("abc")), most=80),
 )
 def test_l08_nobody_has_more_at_once_than_the_limit(
     limit: int, events: list[tuple[bool, str]]

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 
 from sark_trio.machines.lines import LineSplitter, TooLong
 from tests.models.lines import split
+from tests.support.traces import traces
 
-STREAMS = st.lists(
+STREAMS = traces(
     st.one_of(
         st.sampled_from([b"\n", b"\r", b"\r\n", b'{"a":1}', b"1", b"\xff", b"\xe2\x80\xa8"]),
         st.binary(max_size=12),
     ),
-    max_size=20,
+    most=20,
 ).map(b"".join)
 
 

@@ -21,6 +21,7 @@ from sark_trio.mcp.era import (
 )
 from sark_trio.mcp.messages import Fault
 from sark_trio.mcp.versions import LEGACY, MODERN, SPOKEN
+from tests.support.traces import traces
 
 VERSIONS = st.sampled_from([*SPOKEN, "2099-01-01", "zzz", ""])
 JUNK = st.none() | st.integers() | st.text(max_size=3) | st.lists(VERSIONS, max_size=3)
@@ -65,7 +66,7 @@ def negotiations(draw: st.DrawFn) -> Negotiation:
     return Negotiation(transport, pinned_version=pinned)
 
 
-@given(negotiations(), st.lists(answers(), max_size=30))
+@given(negotiations(), traces(answers(), most=30))
 def test_every_sequence_of_answers_ends_within_its_steps(
     negotiation: Negotiation, sequence: list[Answer]
 ) -> None:

@@ -17,6 +17,7 @@ from sark_trio.mcp.session import (
     SessionLifecycle,
     Use,
 )
+from tests.support.traces import traces
 
 VERSION = "2025-11-25"
 
@@ -153,7 +154,7 @@ OPERATIONS = st.one_of(
 )
 
 
-@given(st.lists(OPERATIONS, max_size=40))
+@given(traces(OPERATIONS, most=40))
 def test_any_misuse_is_a_fault_and_changes_nothing(operations: list[tuple[object, ...]]) -> None:
     """Reports in any order are answered; a Fault leaves the machine as it was."""
     machine = SessionLifecycle()

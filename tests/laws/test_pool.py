@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import pickle
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from statistics import fmean
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sark_trio.machines import ledger as ledger_module
 from sark_trio.machines.pool import Close, Dial, Fail, Fault, Grant, Pool, PoolOptions
 from tests.models.pool import EVENTS, PoolShell
+from tests.support.traces import traces
 
 OPTIONS = st.builds(
     PoolOptions,
@@ -25,10 +27,11 @@ OPTIONS = st.builds(
     waiters_max=st.integers(2, 8),
     idle_s=st.just(30.0),
     age_max_s=st.sampled_from([20.0, 70.0, 3600.0]),
+    streams_max=st.integers(0, 3),
 )
-STEPS = st.lists(
+STEPS = traces(
     st.tuples(st.sampled_from([*EVENTS, "want", "dialed", "give_back"]), st.integers(0, 9)),
-    max_size=60,
+    most=60,
 )
 
 Check = Callable[[PoolShell, tuple[Any, ...]], None]
@@ -57,6 +60,27 @@ def test_p01_slots_never_exceed_the_limits(
         assert len(shell.owned("pool")) <= options.idle_max
 
     run(options, steps, check)
+
+
+@pytest.mark.law("P1")
+@given(options=OPTIONS, steps=STEPS)
+def test_p01_streams_never_take_the_last_connection(
+    options: PoolOptions, steps: list[tuple[str, int]]
+) -> None:
+    """Streams, held or waited for, leave one connection for calls; and no more are refused."""
+    most = min(options.streams_max, max(1, options.total - 1))
+    most_here = max(1, options.per_origin - 1)
+    shell = PoolShell(options)
+    for event, choice in steps:
+        before = Counter(shell.streams.values())
+        full = before.total() >= most or before["ab"[choice % 2]] >= most_here
+        reasons = [e.reason for e in shell.do(event, choice) if isinstance(e, Fail)]
+        assert ("streams_full" in reasons) == (event == "want_stream" and full)
+        after = Counter(shell.streams.values())
+        assert after.total() == shell.pool.statistics().streams <= most
+        assert max(after.values(), default=0) <= most_here
+        if full and event == "try_lease_stream":
+            assert after == before
 
 
 @pytest.mark.law("P2")
@@ -352,15 +376,15 @@ class PoolAgainstModel(RuleBasedStateMachine):
     def begin(self, options: PoolOptions) -> None:
         self.shell = PoolShell(options, with_model=True)
 
-    @rule(origin=st.integers(0, 1))
-    def want(self, origin: int) -> None:
-        self.shell.do("want", origin)
+    @rule(event=st.sampled_from(EVENTS[:2]), origin=st.integers(0, 1))
+    def want(self, event: str, origin: int) -> None:
+        self.shell.do(event, origin)
 
-    @rule(origin=st.integers(0, 1))
-    def try_lease(self, origin: int) -> None:
-        self.shell.do("try_lease", origin)
+    @rule(event=st.sampled_from(EVENTS[2:4]), origin=st.integers(0, 1))
+    def try_lease(self, event: str, origin: int) -> None:
+        self.shell.do(event, origin)
 
-    @rule(event=st.sampled_from(EVENTS[2:]), choice=st.integers(0, 20))
+    @rule(event=st.sampled_from(EVENTS[4:]), choice=st.integers(0, 20))
     def something_happens(self, event: str, choice: int) -> None:
         self.shell.do(event, choice)
 
@@ -396,22 +420,35 @@ class TestPoolAgainstModel(PoolAgainstModel.TestCase):  # type: ignore[misc, nam
 @pytest.mark.law("P10")
 @pytest.mark.parametrize("per_origin", [1, 2])
 @pytest.mark.parametrize(
-    "depth", [6, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+    ("streams", "depth"),
+    [
+        (False, 6),
+        (True, 6),  # and to its end in the deep run
+        pytest.param(False, 1000, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
+    ],
 )
-def test_p10_every_reachable_state_of_a_small_pool_agrees(per_origin: int, depth: int) -> None:
-    """Two origins, two slots, three tickets: model and pool agree in every reachable state."""
+def test_p10_every_reachable_state_of_a_small_pool_agrees(
+    per_origin: int, streams: bool, depth: int
+) -> None:
+    """Two origins, two slots, three tickets: model and pool agree in every reachable state.
+
+    With streams there are two tickets, or there would be too many states.
+    """
     options = PoolOptions(total=2, per_origin=per_origin, waiters_max=3, idle_max=2)
+    tickets = 2 if streams else 3
+    events = [event for event in EVENTS if streams or "stream" not in event]
     seen: set[Any] = set()
     frontier = [PoolShell(options, with_model=True)]
     while frontier and depth:
         depth -= 1
         following = []
         for shell in frontier:
-            for event in EVENTS:
-                if event == "want" and len(shell.waiting) + len(shell.granted) >= 3:
+            image = pickle.dumps(shell)
+            for event in events:
+                if event in EVENTS[:2] and len(shell.waiting) + len(shell.granted) >= tickets:
                     continue
                 for choice in range(shell.choices(event)):
-                    fork = shell.fork()
+                    fork = pickle.loads(image)
                     fork.do(event, choice)
                     fork.pool.check_invariants()
                     if (state := canonical(fork)) not in seen:
@@ -433,10 +470,12 @@ def canonical(shell: PoolShell) -> Any:
             c.origin,
             c.state,
             c.dead,
+            c.stream,
             c.usable_until <= shell.now,
             None if c.ticket is None else tickets.index(c.ticket),
             model.shelf.index(c) if c in model.shelf else None,
         )
         for c in model.conns
     )
-    return conns, tuple((tickets.index(t), origin) for t, origin in model.queue)
+    queue = tuple((tickets.index(t), origin, t in model.long) for t, origin in model.queue)
+    return conns, queue

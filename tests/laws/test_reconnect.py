@@ -36,12 +36,13 @@ from tests.models.reconnect import (
     Reader,
     log_of,
 )
+from tests.support.traces import traces
 
-TYPES = st.lists(st.sampled_from("ab"), max_size=20)
+TYPES = traces(st.sampled_from("ab"), most=20)
 OVERLAPS = st.lists(st.integers(0, 5), max_size=12)
-TROUBLE = st.lists(
+TROUBLE = traces(
     st.sampled_from([FINE, FINE, FINE, CUT_BEFORE, CUT_IN_HAND, CUT_AND_HANDED_LATE, CUT_AFTER]),
-    max_size=60,
+    most=60,
 )
 #: More than any trace here may need, so that only the events decide.
 PATIENT = ReconnectOptions(reconnects_max=1_000)
@@ -93,7 +94,7 @@ def test_s06_up_to_where_it_stops(
 
 
 @pytest.mark.law("S6")
-@given(rows=st.lists(st.sampled_from(["", "1", "2", "3"]), max_size=30))
+@given(rows=traces(st.sampled_from(["", "1", "2", "3"]), most=30))
 def test_s06_events_that_inherit_their_id_are_not_lost(rows: list[str]) -> None:
     """Ids persist: of a row of events with one id, as many are new as never came in one row."""
     machine = reconnect.Reconnector()
@@ -212,7 +213,7 @@ def test_s07_no_more_than_six_connects_without_progress(
 
 
 @pytest.mark.law("S7")
-@given(turns=st.lists(st.sampled_from(["new", "filtered", "nothing"]), max_size=40))
+@given(turns=traces(st.sampled_from(["new", "filtered", "nothing"]), most=40))
 def test_s07_progress_and_only_progress_starts_the_count_anew(turns: list[str]) -> None:
     """A stream stops at the sixth connection in a row without progress, and at no other."""
     machine, now, fruitless = reconnect.Reconnector(), 0.0, -1
@@ -285,7 +286,7 @@ def test_s08_one_connection_at_a_time() -> None:
 
 
 @pytest.mark.law("S8")
-@given(st.lists(st.sampled_from(sorted(CALLS)), max_size=60))
+@given(traces(st.sampled_from(sorted(CALLS)), most=60))
 def test_s08_any_program_has_one_connection_at_most(program: list[str]) -> None:
     """Between two ``Connect`` there is always the word that the first one is closed."""
     machine, now, open_since = reconnect.Reconnector(), 0.0, deque[int]()

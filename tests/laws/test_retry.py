@@ -31,6 +31,7 @@ from sark_trio.machines import backoff, retry
 from sark_trio.machines.backoff import RetryConfig
 from sark_trio.machines.budget import BudgetOptions, RetryBudget
 from sark_trio.machines.failure import Safety, classify
+from tests.models.retry import Had, RetryModel
 
 DEFAULT = RetryConfig()
 _jitter = st.floats(0, 1, exclude_max=True)
@@ -65,7 +66,7 @@ def _errors() -> st.SearchStrategy[GatewayError]:
     )
 
 
-_failures = st.lists(st.tuples(_errors(), st.floats(0, 20), _jitter), min_size=1, max_size=8)
+_failures = st.lists(st.tuples(_errors(), st.floats(0, 20), _jitter), min_size=3, max_size=8)
 _safety = st.sampled_from(Safety)
 Failures = list[tuple[GatewayError, float, float]]
 
@@ -185,6 +186,41 @@ def test_r07_an_unsafe_call_is_never_made_twice_by_accident(
             assert isinstance(surfaced, OutcomeUnknown)
             assert surfaced.delivery == "unknown"
             assert error in {surfaced, surfaced.__cause__}
+
+
+@pytest.mark.law("R7")
+@given(
+    # Multipliers whose powers are exact: the oracle multiplies, where the code raises.
+    st.builds(
+        RetryConfig,
+        attempts=st.integers(1, 6),
+        initial_delay_s=st.sampled_from([0.25, 1.0, 7.0]),
+        multiplier=st.sampled_from([1.0, 2.0, 4.0]),
+        max_delay_s=st.sampled_from([0.5, 30.0]),
+        jitter=st.sampled_from([0.0, 0.25, 1.0]),
+        throttled_means_not_executed=st.booleans(),
+    ),
+    _safety,
+    _failures,
+    st.integers(0, 8),
+    st.one_of(st.just(inf), st.floats(0, 60)),
+)
+def test_r07_every_step_is_the_one_that_the_table_says(
+    config: RetryConfig, safety: Safety, failures: Failures, tokens: int, deadline: float
+) -> None:
+    """Machine and oracle agree on each step: wait for how long, or give up for which reason."""
+    call, model, now = machine(config, safety, deadline), RetryModel(config, safety, deadline), 0.0
+    account = RetryBudget(BudgetOptions(start=tokens * 1000, per_second=0))
+    for error, took_s, jitter in failures:
+        now += took_s
+        left = account.balance(now) // 1000
+        step = call.on_failure(now, classify(error), jitter, account)
+        expected = model.on_failure(Had(classify(error), now, jitter, left))
+        if isinstance(step, retry.GiveUp):
+            assert expected == ("give up", step.reason, step.attempts, step.delivery)
+            break
+        assert expected == ("wait", step.seconds)
+        now += step.seconds
 
 
 @pytest.mark.law("R9")

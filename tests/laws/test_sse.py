@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sark_trio.machines.sse import SSEEvent, SSEParser, TooLarge
 from tests.models.sse import interpret
+from tests.support.traces import traces
 
 BOM = b"\xef\xbb\xbf"
 #: Words that meet each rule of the standard often, and pieces that break them.
@@ -23,9 +24,7 @@ WORDS = [
     *(b"retry:", b"retry: 15", b"retry: 1_0", "retry: \u0663".encode(), b": ping\n", b"dat"),
     *("é".encode(), "\u2028".encode(), b"\xe2\x80", b"\xf0\x9f\x98", b"\xed\xa0\x80"),
 ]
-STREAMS = st.lists(st.one_of(st.sampled_from(WORDS), st.binary(max_size=3)), max_size=24).map(
-    b"".join
-)
+STREAMS = traces(st.one_of(st.sampled_from(WORDS), st.binary(max_size=3)), most=24).map(b"".join)
 LIMITS = st.fixed_dictionaries(
     {
         "line_bytes_max": st.integers(1, 24),

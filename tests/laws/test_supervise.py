@@ -20,6 +20,7 @@ from sark_trio.machines.supervise import (
     Wait,
 )
 from tests.models.supervise import SupervisorModel, crowded
+from tests.support.traces import traces
 
 #: No jitter, and times that floats hold exactly: the model adds in another order.
 EXACT = RetryConfig(initial_delay_s=0.25, max_delay_s=4.0, jitter=0.0)
@@ -59,7 +60,7 @@ _EDGES = {(before, after) for (before, _), after in TABLE.items()}
 _MOVES = _EDGES | {(Phase.DOWN, after) for before, after in _EDGES if before is Phase.IDLE}
 
 
-PROGRAMS = st.lists(st.tuples(st.sampled_from(LIKELY), st.integers(-64, 256)), max_size=120)
+PROGRAMS = traces(st.tuples(st.sampled_from(LIKELY), st.integers(-64, 256)), most=120)
 
 
 @pytest.mark.law("D2")
@@ -132,7 +133,7 @@ def test_d02_one_that_never_works_is_down_after_five_restarts(
 
 
 @pytest.mark.law("D2")
-@given(st.lists(st.tuples(st.sampled_from(EVENTS[:6]), st.integers(0, 64)), max_size=60))
+@given(traces(st.tuples(st.sampled_from(EVENTS[:6]), st.integers(0, 64)), most=60))
 def test_d02_a_clock_that_goes_back_stands_still(program: list[tuple[str, int]]) -> None:
     """An older time, or none at all, counts as the last one: no window is cut short by it."""
     steady, shaken, now = supervise.Supervisor(SMALL), supervise.Supervisor(SMALL), 0.0

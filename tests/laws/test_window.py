@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from sark_trio.machines import window
 from sark_trio.machines.window import Counts, RateRule
 from tests.models.breaker import RULES, Call, recount
+from tests.support.traces import traces
 
 
 @pytest.mark.law("B14")
 @given(
     st.sampled_from([rule for rule in RULES if rule is not None]),
-    st.lists(st.tuples(st.integers(-64, 4096), st.booleans(), st.booleans()), max_size=80),
+    traces(st.tuples(st.integers(-64, 4096), st.booleans(), st.booleans()), most=80),
 )
 def test_b14_the_window_is_a_recount(rule: RateRule, calls: list[tuple[int, bool, bool]]) -> None:
     """A window holds what a recount of all calls finds, in memory that does not grow with them."""

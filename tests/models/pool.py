@@ -7,7 +7,6 @@ effects, notes who owns which slot, and lets a test drive the machine by small n
 
 from __future__ import annotations
 
-import pickle
 from typing import Any
 
 from sark_trio.machines.pool import (
@@ -27,17 +26,18 @@ class Conn:
     def __init__(self, slot: int, origin: str) -> None:
         self.slot, self.origin, self.state = slot, origin, "connecting"
         self.born = self.usable_until = 0.0
-        self.dead, self.ticket = False, None
+        self.dead, self.ticket, self.stream = False, None, False
 
 
 class PoolModel:
-    """The oracle. Calls and effects are those of ``Pool`` (streams and faults aside)."""
+    """The oracle. Calls and effects are those of ``Pool`` (faults aside)."""
 
     def __init__(self, options: PoolOptions) -> None:
         self.o, self.now, self.ids, self.kill_at = options, float("-inf"), 0, None
         self.conns: list[Conn] = []
         self.shelf: list[Conn] = []  # the longest idle first
         self.queue: list[tuple[int, str]] = []  # (ticket, origin), the oldest first
+        self.long: set[int] = set()  # tickets in the queue that want a stream
         self.out: list[Any] = []
 
     def of(self, *states: str, origin: str | None = None) -> list[Conn]:
@@ -45,6 +45,13 @@ class PoolModel:
 
     def count(self, origin: str) -> int:
         return sum(c.origin == origin for c in self.conns)
+
+    def room(self, origin: str) -> bool:
+        """May one more be a stream? All but one connection may, and all of a single one."""
+        held = [c.origin for c in self.conns if c.stream]
+        held += [where for ticket, where in self.queue if ticket in self.long]
+        here = held.count(origin) < max(1, self.o.per_origin - 1)
+        return here and len(held) < min(self.o.streams_max, max(1, self.o.total - 1))
 
     def demand(self) -> list[tuple[int, str]]:
         """Tickets that no dial covers and whose origin may open one more, the oldest first."""
@@ -57,14 +64,14 @@ class PoolModel:
         return found
 
     def release(self, c: Conn, *, fresh: bool = False) -> None:
-        c.ticket = None
+        c.ticket, c.stream = None, False
         mine = [t for t, o in self.queue if o == c.origin]
         unmet = self.demand() if len(self.demand()) > len(self.of("closing")) else []
         if not fresh and (self.kill_at is not None or c.dead or c.usable_until <= self.now):
             self.close(c)
         elif mine and (fresh or not [t for t, _ in unmet if t < mine[0]]):
             self.queue.remove((mine[0], c.origin))
-            c.state, c.ticket = "granted", mine[0]
+            c.state, c.ticket, c.stream = "granted", mine[0], mine[0] in self.long
             self.out.append(Grant(mine[0], c.slot))
         elif mine:
             self.close(c)
@@ -76,7 +83,7 @@ class PoolModel:
 
     def close(self, c: Conn) -> None:
         self.shelf = [other for other in self.shelf if other is not c]
-        c.state, c.ticket = "closing", None
+        c.state, c.ticket, c.stream = "closing", None, False
         self.out.append(Close(c.slot))
 
     def settle(self) -> tuple[Any, ...]:
@@ -91,25 +98,27 @@ class PoolModel:
 
     # The events, named as the pool's.
 
-    def try_lease(self, now: float, origin: str) -> int | None:
+    def try_lease(self, now: float, origin: str, *, stream: bool = False) -> int | None:
         self.now = max(self.now, now)
         mine = [c for c in self.shelf if c.origin == origin]
-        if not mine or mine[-1].usable_until <= self.now:
+        if not mine or mine[-1].usable_until <= self.now or (stream and not self.room(origin)):
             return None
         self.shelf.remove(mine[-1])
-        mine[-1].state = "leased"
+        mine[-1].state, mine[-1].stream = "leased", stream
         return mine[-1].slot
 
-    def want(self, now: float, origin: str) -> tuple[int, tuple[Any, ...]]:
+    def want(self, now: float, origin: str, *, stream: bool = False) -> tuple[int, tuple[Any, ...]]:
         self.now = max(self.now, now)
         self.ids += 1
         ticket = self.ids
         if self.kill_at is not None:
             return ticket, (Fail(ticket, "shutdown"),)
+        if stream and not self.room(origin):
+            return ticket, (Fail(ticket, "streams_full"),)
         for c in [c for c in reversed(self.shelf) if c.origin == origin]:
             if c.usable_until > self.now:
                 self.shelf.remove(c)
-                c.state, c.ticket = "granted", ticket
+                c.state, c.ticket, c.stream = "granted", ticket, stream
                 self.out.append(Grant(ticket, c.slot))
                 return ticket, self.settle()
             self.close(c)
@@ -117,6 +126,7 @@ class PoolModel:
             out, self.out = (*self.out, Fail(ticket, "full")), []
             return ticket, out
         self.queue.append((ticket, origin))
+        self.long |= {ticket} if stream else set()
         return ticket, self.settle()
 
     def start(self, now: float, ticket: int) -> int:
@@ -207,7 +217,9 @@ class PoolModel:
 #: What a test can do, by name; each takes one small number to choose whom it happens to.
 EVENTS = (
     "want",
+    "want_stream",
     "try_lease",
+    "try_lease_stream",
     "start",
     "cancel",
     "dialed",
@@ -233,6 +245,7 @@ class PoolShell:
         self.owner: dict[int, str] = {}  # dial, pool, ticket, lessee, closer
         self.waiting: dict[int, str] = {}  # ticket: origin, the oldest first
         self.granted: dict[int, int] = {}  # ticket: slot
+        self.streams: dict[int, str] = {}  # ticket, then slot, of a stream: origin
         self.unfit: set[int] = set()  # dirty, or closed by the peer
         self.used_at: dict[int, float] = {}
         self.born: dict[int, float] = {}
@@ -245,7 +258,7 @@ class PoolShell:
     def choices(self, event: str) -> int:
         """How many ways there are to let *event* happen now."""
         match event:
-            case "want" | "try_lease":
+            case "want" | "want_stream" | "try_lease" | "try_lease_stream":
                 return 2
             case "start":
                 return len(self.granted)
@@ -293,38 +306,53 @@ class PoolShell:
                 assert self.owner[slot] in {"pool", "dial"} or self.shut
                 assert slot not in self.granted.values()
                 self.owner[slot] = "closer"
+                self.streams.pop(slot, None)
             case Fail(ticket):
+                self.streams.pop(ticket, None)
                 assert (ticket in self.waiting) != (ticket in self.granted)
                 self.waiting.pop(ticket, None)
                 self.granted.pop(ticket, None)
             case Fault():
                 raise AssertionError(effect)
 
-    def _want(self, choice: int) -> tuple[Any, ...]:
+    def _want(self, choice: int, *, stream: bool = False) -> tuple[Any, ...]:
         origin = "ab"[choice]
-        ticket, effects = self._call("want", origin)
+        ticket, effects = self._call("want", origin, stream=stream)
         self.waiting[ticket] = origin
+        if stream:
+            self.streams[ticket] = origin
         return effects
 
-    def _try_lease(self, choice: int) -> tuple[Any, ...]:
-        slot = self._call("try_lease", "ab"[choice])
+    def _want_stream(self, choice: int) -> tuple[Any, ...]:
+        return self._want(choice, stream=True)
+
+    def _try_lease(self, choice: int, *, stream: bool = False) -> tuple[Any, ...]:
+        slot = self._call("try_lease", "ab"[choice], stream=stream)
         if slot is not None:
             assert self.owner[slot] == "pool"
             assert self.origin_of[slot] == "ab"[choice]
             self.owner[slot] = "lessee"
+            if stream:
+                self.streams[slot] = "ab"[choice]
             self.log.append(("lease", slot))
         return ()
+
+    def _try_lease_stream(self, choice: int) -> tuple[Any, ...]:
+        return self._try_lease(choice, stream=True)
 
     def _start(self, choice: int) -> tuple[Any, ...]:
         ticket = list(self.granted)[choice]
         slot = self.granted.pop(ticket)
         assert self._call("start", ticket) == slot
         self.owner[slot] = "lessee"
+        if ticket in self.streams:
+            self.streams[slot] = self.streams.pop(ticket)
         return ()
 
     def _cancel(self, choice: int) -> tuple[Any, ...]:
         ticket = [*self.granted, *self.waiting][choice]
         self.waiting.pop(ticket, None)
+        self.streams.pop(ticket, None)
         slot = self.granted.pop(ticket, None)
         if slot is not None:
             self.owner[slot] = "pool"
@@ -345,6 +373,7 @@ class PoolShell:
         slot = self.owned("lessee")[choice]
         self.owner[slot] = "pool"
         self.used_at[slot] = self.now
+        self.streams.pop(slot, None)
         if not clean:
             self.unfit.add(slot)
         return self._call("give_back", slot, clean=clean)
@@ -374,7 +403,7 @@ class PoolShell:
         return self._call("shutdown")
 
     def _gone(self, slot: int) -> None:
-        for book in (self.owner, self.origin_of, self.used_at, self.born):
+        for book in (self.owner, self.origin_of, self.used_at, self.born, self.streams):
             book.pop(slot, None)
         self.unfit.discard(slot)
 
@@ -387,12 +416,8 @@ class PoolShell:
             if set(self.owner.values()) <= {"pool"} and not self.waiting:
                 return
 
-    def fork(self) -> PoolShell:
-        """A copy that shares nothing."""
-        return pickle.loads(pickle.dumps(self))  # type: ignore[no-any-return]
 
-
-# Equal to its copies, unlike other exceptions: forks compare.
+# Equal to its copies, unlike other exceptions: pickled shells compare.
 class DialError(Exception):
     """A dial failed."""
 

@@ -1,4 +1,8 @@
-"""Retries with a perfect memory: each question is answered from all the failures there were."""
+"""Retries with a perfect memory: each question is answered from all the failures there were.
+
+What may follow on a failure, and after how long, is written down here once more, from the law
+and not from the code that it judges.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,34 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from sark_trio.machines.backoff import RetryConfig, backoff
-from sark_trio.machines.failure import RETRY_TABLE, Failure, Safety, Situation
+from sark_trio.machines.backoff import RetryConfig
+from sark_trio.machines.failure import Failure, Safety, Situation
 
 __all__ = ["Had", "RetryModel"]
+
+#: May a call be made again? By situation, then for a call that is safe to repeat, for any
+#: other call of a tool, and for a request of the protocol's own.
+MAY: dict[str, tuple[str, str, str]] = {
+    "not_sent": ("yes", "yes", "yes"),
+    "unknown": ("yes", "no", "yes"),
+    "throttled": ("yes", "if told", "yes"),  # if told that who is throttled did nothing
+    "server_error": ("yes", "no", "yes"),
+    "answered": ("no", "no", "no"),
+    "broken": ("no", "no", "no"),
+    "held_back": ("no", "no", "no"),
+    "final": ("no", "no", "no"),
+}
+COLUMNS = ("safe", "unsafe", "listing")
+
+
+def delay_s(config: RetryConfig, number: int, jitter: float) -> float:
+    """What lies between attempt *number* and the next: within its share, never over the cap."""
+    base = config.initial_delay_s
+    for _ in range(number - 1):
+        base *= config.multiplier
+    base = min(base, config.max_delay_s)
+    least, most = base * (1 - config.jitter), base * (1 + config.jitter)
+    return least + jitter * (min(most, config.max_delay_s) - least)
 
 
 @frozen
@@ -60,7 +88,7 @@ class RetryModel:
         return "unknown" if gone and said[-1] == "not_sent" else said[-1]
 
     def seconds(self, past: list[Had], latest: Had) -> float:
-        wait_s = backoff(self.config, len(self.out(past)), latest.jitter)
+        wait_s = delay_s(self.config, len(self.out(past)), latest.jitter)
         asked_s = latest.failure.retry_after_s
         if asked_s is None:
             return wait_s
@@ -71,10 +99,10 @@ class RetryModel:
         failure = latest.failure
         if failure.situation is Situation.HELD_BACK:
             return "held_back"
-        cell = RETRY_TABLE[failure.situation][self.safety]
-        if cell == "if_not_executed" and self.config.throttled_means_not_executed:
-            cell = "retry"
-        if cell != "retry":
+        may = MAY[failure.situation][COLUMNS.index(self.safety)]
+        if may == "if told" and self.config.throttled_means_not_executed:
+            may = "yes"
+        if may != "yes":
             lost = failure.situation is Situation.UNKNOWN
             return "outcome_unknown" if lost else "not_retryable"
         if len(self.out(past)) >= self.config.attempts:

@@ -26,17 +26,22 @@ SURVIVORS = Path(__file__).parent / "survivors.toml"
 
 
 def modules_of(room: str) -> list[Path]:
-    """The modules of a white room, without those that are only a docstring."""
-    folder = Path("sark_trio") / room
-    return sorted(path for path in folder.rglob("*.py") if path.name != "__init__.py")
+    """The modules of a white room, without those that are only a docstring.
+
+    A room may be one module, too: ``errors.py``.
+    """
+    place = Path("sark_trio") / room
+    if place.suffix:
+        return [place]
+    return sorted(path for path in place.rglob("*.py") if path.name != "__init__.py")
 
 
 def tests_of(path: Path, also: Mapping[str, Sequence[str]]) -> list[Path]:
     """A module's own tests, and those of others that are as much about it."""
     room, name = Path(*path.parts[1:-1]), path.stem
-    names = [name, *also.get(f"{room}/{name}", [])]
+    names = [name, *also.get((room / name).as_posix(), [])]
     unit = [Path("tests/unit") / room / f"test_{each}.py" for each in names]
-    laws = [Path("tests/laws") / f"test_{each}.py" for each in names]
+    laws = [Path("tests/laws") / f"test_{each}.py" for each in (*names, f"{room.name}_{name}")]
     return [test for test in (*unit, *laws) if test.exists()]
 
 

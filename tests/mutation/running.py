@@ -2,8 +2,9 @@
 
 That run stops twice, and forks a child for each mutant that goes on from there: before anything
 of the package is imported, for mutants that have to be loaded; and after the collection, for
-those whose code can be exchanged. A child ends with its first failure. So nothing on disk is
-touched, a mutant may leave its process in any state, and most cost a few milliseconds.
+those whose code can be exchanged. These run only the tests that call a function which they
+change. A child ends with its first failure. So nothing on disk is touched, a mutant may leave
+its process in any state, and most cost a few milliseconds.
 """
 
 from __future__ import annotations
@@ -117,6 +118,9 @@ class _Run:
     _is_child: bool = False
     _telling: int | None = None
     _calls: set[Key] = field(factory=set)
+    #: Functions of the module that each test calls, and the test that runs.
+    _touched: dict[str, set[Key]] = field(factory=dict)
+    _test: str = ""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self, session: pytest.Session) -> None:
@@ -136,7 +140,6 @@ class _Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        sys.setprofile(None)
         costs = self.costs or {}
         items.sort(key=lambda item: costs.get(item.nodeid, 0.0))  # the cheapest first
 
@@ -154,6 +157,12 @@ class _Run:
         for mutant, new in self._late:
             if self._fork(mutant.name):
                 exchange(functions, new)
+                # The others do the same as without it.
+                session.items = [
+                    item
+                    for item in session.items
+                    if not new.keys().isdisjoint(self._touched.get(item.nodeid, ()))
+                ]
                 return None
         return True
 
@@ -164,6 +173,7 @@ class _Run:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        self._test = item.nodeid
         if self.costs is not None and self._telling is None:
             cost = self.costs.get(item.nodeid, 0.0)
             signal.setitimer(signal.ITIMER_PROF, cost * _TIMES + _SPARE_S)
@@ -185,7 +195,8 @@ class _Run:
     def _tell(self, failure: str) -> None:
         if self._telling is not None:
             with os.fdopen(self._telling, "w") as pipe:
-                json.dump([failure, self.costs or {}, sorted(self._calls)], pipe)
+                touched = {test: sorted(keys) for test, keys in self._touched.items()}
+                json.dump([failure, self.costs or {}, sorted(self._calls), touched], pipe)
 
     def _compiled(self, tree: ast.Module) -> CodeType:
         return compile(tree, self._file, "exec", dont_inherit=True)
@@ -200,9 +211,10 @@ class _Run:
         return False
 
     def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
-        """Note which functions of the module run while it is imported and tests are collected."""
+        """Note which functions of the module a test calls, or run before any test does."""
         if event == "call" and frame.f_code.co_filename == self._file:
-            self._calls.add(key_of(frame.f_code))
+            calls = self._touched.setdefault(self._test, set()) if self._test else self._calls
+            calls.add(key_of(frame.f_code))
 
     def _fork(self, mutant: str, told: int | None = None) -> bool:
         """Fork a child, and note its verdict in the parent. True in the child."""
@@ -215,8 +227,9 @@ class _Run:
             os.close(self._telling)
             with os.fdopen(told) as pipe:
                 if text := pipe.read():
-                    self.failure, costs, calls = json.loads(text)
-                    self._calls = {(name, line) for name, line in calls}
+                    self.failure, costs, calls, touched = json.loads(text)
+                    self._calls = set(map(tuple, calls))
+                    self._touched = {test: set(map(tuple, keys)) for test, keys in touched.items()}
                     self.costs = None if self.failure else costs
         _, status = os.waitpid(child, 0)
         if told is None:

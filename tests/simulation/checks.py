@@ -35,6 +35,8 @@ class Asked:
     #: Whether its server is to be told, at the end, that nobody waits any more.
     farewell: bool = False
     began: float = 0.0
+    #: As ``began``, by the clock that goes on in suspend.
+    since: float = 0.0
     ended: float = 0.0
     outcome: str = "running"
     text: str | None = None

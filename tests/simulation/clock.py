@@ -27,6 +27,10 @@ class VirtualClock(trio.abc.Clock):
     """Seconds since the world began."""
 
     now: float = 0.0
+    #: For how long the machine was suspended: seconds that ``now`` does not count.
+    suspended_s: float = 0.0
+    #: When it last leapt, one way or the other.
+    leapt_at: float = -math.inf
     _looks: int = 0
 
     def start_clock(self) -> None:
@@ -49,6 +53,17 @@ class VirtualClock(trio.abc.Clock):
             raise Stuck("everybody waits for ever")
         return 0.0
 
+    @property
+    def lasting(self) -> float:
+        """The time by which things get old."""
+        return self.now + self.suspended_s
+
     def jump(self, seconds: float) -> None:
         """Be later, without anybody's having waited."""
         self.now += seconds
+        self.leapt_at = self.now
+
+    def suspend(self, seconds: float) -> None:
+        """Close the lid: the world goes on, and no deadline comes nearer."""
+        self.suspended_s += seconds
+        self.leapt_at = self.now

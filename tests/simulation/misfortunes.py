@@ -12,12 +12,14 @@ from tests.simulation.dice import Dice
 from tests.simulation.disk import SimDisk
 from tests.simulation.network import Network
 from tests.simulation.processes import Kernel
-from tests.simulation.server import SimServer
+from tests.simulation.web import Listener
 
 __all__ = ["Misfortunes"]
 
-#: A laptop's lid, closed for long; and a machine that was moved.
+#: A process that was stopped for long; and a machine that was moved.
 JUMP_S = 120.0
+#: A laptop's lid, closed for a moment, for lunch, for the night.
+SUSPENDED_S = (20.0, 2_000.0, 8 * 3_600.0)
 
 
 @define(eq=False)
@@ -26,13 +28,15 @@ class Misfortunes:
 
     dice: Dice
     clock: VirtualClock
-    servers: Mapping[str, SimServer]
+    servers: Mapping[str, Listener]
     network: Network
     kernel: Kernel
     disk: SimDisk
     note: Callable[[str], None]
     #: From when to when the clock jumped.
     jumps: list[tuple[float, float]] = field(factory=list)
+    #: When it jumped or the machine was suspended, by the clock that goes on, and for how long.
+    leaps: list[tuple[float, float]] = field(factory=list)
 
     async def run(self) -> None:
         """Go on until cancelled; what was clogged is free again then."""
@@ -49,10 +53,11 @@ class Misfortunes:
 
     def _strike(self, tasks: trio.Nursery) -> None:
         dice, chance = self.dice, self.dice.stream("misfortunes")
-        if dice.strikes("restarts"):
-            tasks.start_soon(chance.choice(list(self.servers.values())).restart)
-        if dice.strikes("half-open links"):
-            for wire in list(chance.choice(list(self.servers.values())).wires):
+        servers = list(self.servers.values())
+        if servers and dice.strikes("restarts"):
+            tasks.start_soon(chance.choice(servers).restart)
+        if servers and dice.strikes("half-open links"):
+            for wire in list(chance.choice(servers).wires):
                 wire.forget()
         if dice.strikes("kills"):
             for process in self.kernel.processes:
@@ -65,8 +70,27 @@ class Misfortunes:
             self.disk.break_down()
         if dice.strikes("clock jumps"):
             before, seconds = self.clock.now, dice.seconds("clock jumps", 1, JUMP_S)
+            self.leaps.append((self.clock.lasting, seconds))
             self.clock.jump(seconds)
             self.jumps.append((before, before + seconds))
+        if dice.strikes("suspensions"):
+            self._suspend(SUSPENDED_S[dice.size("suspensions", len(SUSPENDED_S)) - 1])
+
+    def _suspend(self, seconds: float) -> None:
+        """Close the lid; whoever is elsewhere goes on, and does not wait for us."""
+        self.leaps.append((self.clock.lasting, seconds))
+        self.clock.suspend(seconds)
+        for server in self.servers.values():
+            if self.dice.strikes("sessions that end in suspend"):
+                server.forget()
+            for wire in list(server.wires):
+                fate = self.dice.size("connections in suspend", 4)
+                if fate == 1:
+                    wire.end()
+                elif fate == 2:
+                    wire.reset()
+                elif fate == 3:
+                    wire.forget()
 
     async def _swizzle(self) -> None:
         """Clog some places one by one, and free them in another order (FoundationDB)."""

@@ -19,6 +19,8 @@ import httpcore
 import trio
 from attrs import define, field
 
+from tests.simulation.clock import VirtualClock
+
 __all__ = ["Chaos", "Host", "Network", "Wire"]
 
 #: What the two kernels between us and the peer buffer.
@@ -26,6 +28,10 @@ BUFFER_BYTES = 64 * 1024
 #: A connection that is doomed lives for so many bytes of one direction.
 DOOMED_BYTES = 2_000
 LATENCY_S = 0.001
+#: Until our kernel finds out that nobody is there (``net.sockets``: 15 s, and 3 probes of 5 s).
+KEEPALIVE_S = 30.0
+#: For which a pool keeps a connection that nobody uses.
+IDLE_S = 30.0
 
 
 class Chaos(Protocol):
@@ -53,6 +59,9 @@ class Host:
 
     name: str
     accept: Callable[[Wire], Coroutine[Any, Any, None]]
+    clock: VirtualClock
+    #: Whether connections to it are kept for later, and for how long at most.
+    is_pooled: bool = True
     #: Nothing lands, in neither direction, as long as it is set.
     clogged: bool = False
     free: trio.Event = field(factory=_set)
@@ -60,6 +69,15 @@ class Host:
     #: Ends of the client's that are open, and the most that ever were.
     open_ends: set[int] = field(factory=set)
     most_open: int = 0
+    #: Connections that were used again after they had been idle for too long.
+    stale: list[float] = field(factory=list)
+
+    def look(self, wire: Wire) -> None:
+        """Something is about to be sent on *wire*."""
+        idle_s = self.clock.lasting - wire.active_at
+        # Who took it in the very moment of a leap of the clock could not know.
+        if self.is_pooled and idle_s > IDLE_S and self.clock.leapt_at < self.clock.now:
+            self.stale.append(idle_s)
 
     def clog(self, *, clogged: bool) -> None:
         """Hold back everything, or let it go."""
@@ -91,11 +109,18 @@ class _Pipe:
     resets_after: float = math.inf
     #: When the last byte that flies will have landed: bytes do not overtake each other.
     lands_at: float = 0.0
-    changed: trio.Event = field(factory=trio.Event)
+    #: Since when nothing gets through, which keep-alive probes find out.
+    dead_since: float = math.inf
+    #: Who waits for a change.
+    waiting: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     def touch(self) -> None:
-        self.changed.set()
-        self.changed = trio.Event()
+        self.waiting.unpark_all()
+
+    def die(self) -> None:
+        """Let nothing through any more, and tell nobody."""
+        self.dead_since = min(self.dead_since, trio.current_time())
+        self.touch()
 
     def land(self, now: float) -> float:
         """Take what has landed; the time at which more will have, if nothing else happens."""
@@ -115,10 +140,10 @@ class _Pipe:
     async def change(self, until: float) -> None:
         """Wait until something changed, or for *until*."""
         if until == math.inf:
-            await self.changed.wait()
+            await self.waiting.park()
             return
         with trio.CancelScope(deadline=until):
-            await self.changed.wait()
+            await self.waiting.park()
 
 
 @define(eq=False)
@@ -131,6 +156,11 @@ class Wire(httpcore.AsyncNetworkStream):
     ours: bool
     closed: bool = False
     bytes_written: int = 0
+    #: When a byte last went out or came in, by the clock that goes on in suspend.
+    active_at: float = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.active_at = self.host.clock.lasting
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         """What has arrived, in pieces of any size; ``b""`` at the end."""
@@ -148,7 +178,10 @@ class Wire(httpcore.AsyncNetworkStream):
                 return b""
             if now >= deadline:
                 raise httpcore.ReadTimeout(f"{timeout} s")
-            await pipe.change(min(next_at, deadline))
+            lost_at = min(pipe.dead_since, self.outgoing.dead_since) + KEEPALIVE_S
+            if self.ours and now >= lost_at:
+                raise httpcore.ReadError("nobody answers keep-alive probes")
+            await pipe.change(min(next_at, deadline, lost_at if self.ours else math.inf))
 
     def _taken(self, max_bytes: int) -> bytes:
         pipe = self.incoming
@@ -158,11 +191,14 @@ class Wire(httpcore.AsyncNetworkStream):
         piece = bytes(pipe.data[:count])
         del pipe.data[:count]
         pipe.touch()
+        self.active_at = self.host.clock.lasting
         return piece
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Hand *buffer* to the network, which takes what its buffers hold."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self.ours:
+            self.host.look(self)
         pipe, left = self.outgoing, bytes(buffer)
         deadline = math.inf if timeout is None else trio.current_time() + timeout
         while left:
@@ -189,8 +225,10 @@ class Wire(httpcore.AsyncNetworkStream):
         if self.bytes_written > pipe.resets_after:
             self.reset()
             return
+        self.active_at = self.host.clock.lasting
         if self.bytes_written > pipe.stalls_after:
             piece = piece[: max(0, int(pipe.stalls_after) - before)]
+            pipe.die()
         delay = chaos.seconds("slow links", 0, 2) if chaos.strikes("slow links") else LATENCY_S
         pipe.lands_at = max(pipe.lands_at, trio.current_time() + delay)
         if piece:
@@ -212,7 +250,9 @@ class Wire(httpcore.AsyncNetworkStream):
 
     def forget(self) -> None:
         """The peer is gone, and nobody is told: half open."""
-        self.incoming.stalled = self.outgoing.stalled = True
+        for pipe in (self.incoming, self.outgoing):
+            pipe.stalled = True
+            pipe.die()
 
     def close(self) -> None:
         """Close this end."""
@@ -244,12 +284,27 @@ class Network(httpcore.AsyncNetworkBackend):
 
     chaos: Chaos
     tasks: trio.Nursery
+    clock: VirtualClock
     hosts: dict[str, Host] = field(factory=dict)
 
-    def add(self, name: str, accept: Callable[[Wire], Coroutine[Any, Any, None]]) -> Host:
+    def add(
+        self,
+        name: str,
+        accept: Callable[[Wire], Coroutine[Any, Any, None]],
+        *,
+        is_pooled: bool = True,
+    ) -> Host:
         """A host of that name, which serves each connection with *accept*."""
-        host = self.hosts[name] = Host(name, accept)
+        host = self.hosts[name] = Host(name, accept, self.clock, is_pooled)
         return host
+
+    def heal(self) -> None:
+        """No connection is doomed any more that is not lost already."""
+        for host in self.hosts.values():
+            for pipe in host.pipes:
+                pipe.resets_after = math.inf
+                if pipe.dead_since == math.inf:
+                    pipe.stalls_after = math.inf
 
     @property
     def open_ends(self) -> int:

@@ -27,12 +27,11 @@ class Tube:
     #: Nobody writes, or reads, any more.
     ended: bool = False
     deaf: bool = False
-    changed: trio.Event = field(factory=trio.Event)
+    waiting: trio.lowlevel.ParkingLot = field(factory=trio.lowlevel.ParkingLot)
 
     def touch(self) -> None:
         """Wake whoever waits."""
-        self.changed.set()
-        self.changed = trio.Event()
+        self.waiting.unpark_all()
 
     def take(self) -> bytes | None:
         """What is there: bytes, ``b""`` at the end, ``None`` if nothing is there yet."""
@@ -74,7 +73,7 @@ class Tube:
     async def read(self) -> bytes:
         """As :meth:`take`, but wait for something."""
         while (chunk := self.take()) is None:
-            await self.changed.wait()
+            await self.waiting.park()
         return chunk
 
     async def write(self, data: bytes) -> None:
@@ -84,7 +83,7 @@ class Tube:
             count = self.give(left)
             left = left[count:]
             if left and not count:
-                await self.changed.wait()
+                await self.waiting.park()
 
 
 @define(eq=False)
@@ -119,7 +118,7 @@ class ReadEnd(_End):
             chunk = self.tube.take()
             if chunk is not None:
                 return chunk
-            await self.tube.changed.wait()
+            await self.tube.waiting.park()
         raise anyio.ClosedResourceError
 
 
@@ -141,4 +140,4 @@ class WriteEnd(_End):
         while len(tube.data) >= tube.capacity and not tube.deaf:
             if not self.is_open:
                 raise anyio.ClosedResourceError
-            await tube.changed.wait()
+            await tube.waiting.park()

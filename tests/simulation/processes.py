@@ -18,7 +18,7 @@ from sark_trio import jsontext
 from sark_trio.errors import ProcessStartError
 from sark_trio.transports.process import ChildProcess
 from tests.simulation.checks import Violation
-from tests.simulation.desk import Desk
+from tests.simulation.desk import LISTEN, Desk, Visit
 from tests.simulation.network import Chaos
 from tests.simulation.pipes import SMALL_BYTES, ReadEnd, Tube, WriteEnd
 
@@ -79,6 +79,11 @@ class Process:
     _exited: trio.Event = field(factory=trio.Event)
     _life: trio.CancelScope = field(factory=trio.CancelScope)
     _tasks: trio.Nursery | None = None
+    _visit: Visit = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._visit = Visit(self.program.desk, self._say)
+        self._visit.begin()
 
     # What a kernel does with it.
 
@@ -112,6 +117,7 @@ class Process:
         """It is gone, by its own will or not. Who is gone already stays so."""
         if self.exit_code is None:
             self.exit_code = code
+            self._visit.end()
             self._life.cancel()
             self._exited.set()
             if not self.has_heir:
@@ -161,8 +167,10 @@ class Process:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 message = jsontext.decode(line)  # half a line, or two in one, is none
-                if "id" in message:
+                if "id" in message and "method" in message:
                     self._tasks.start_soon(self._answer, message)
+                elif "method" in message:
+                    self._visit.cancel(message)
         while not self.heeds_end:
             await trio.sleep_forever()
 
@@ -184,7 +192,10 @@ class Process:
         if chaos.strikes("crashes before work"):
             self.end((0, 1, -9, -11)[chaos.size("crashes before work", 4) - 1])
             return
-        result = await self.program.desk.result(method, message.get("params", {}))
+        if method == LISTEN and self.program.desk.modern:
+            self._visit.listen(message)
+            return
+        result = await self.program.desk.result(method, message.get("params", {}), self._visit)
         if result is None and chaos.strikes("exits on what is unknown"):
             self.end(1)
             return

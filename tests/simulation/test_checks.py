@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,13 +15,16 @@ from sark_trio.governance.decision import Decision
 from sark_trio.machines.breaker import Breaker
 from sark_trio.machines.correlate import Correlator
 from sark_trio.machines.supervise import Supervisor
+from sark_trio.net.clock import Suspensions
 from sark_trio.transports.process import ChildProcess
 from tests.simulation import world
 from tests.simulation.checks import Asked, History, Violation, check
+from tests.simulation.desk import RESOURCES
 from tests.simulation.dice import Script
 from tests.simulation.disk import SimDisk
+from tests.simulation.hearing import Hearing, Published, check_heard
 from tests.simulation.network import Wire
-from tests.simulation.runs import only_ours, sentence
+from tests.simulation.runs import as_before, only_ours, sentence
 from tests.simulation.shrink import shrink
 from tests.simulation.world import simulate
 
@@ -35,7 +37,7 @@ SEEDS_MAX = 1_000
 def _only_ours() -> Iterator[None]:
     only_ours()
     yield
-    gc.unfreeze()
+    as_before()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,19 @@ def test_a_deadline_within_a_jump_of_the_clock_is_kept_at_its_end() -> None:
     check([LATE], History({1: 1}, jumps=[(29.0, 31.1)]))
     with pytest.raises(Violation, match="ends at its deadline"):
         check([LATE], History({1: 1}, jumps=[(20.0, 29.0), (31.0, 31.1)]))
+
+
+def test_what_is_heard_is_what_changed() -> None:
+    missed = Published(2.0, "s0", RESOURCES[0])
+    told = Hearing("s0", 1.0, [(2.0, "resource", RESOURCES[0])])
+    check_heard([told], [Published(0.5, "s0", None), Published(3.0, "w0", None), missed])
+    check_heard([Hearing("s0", 1.0, [(5.0, "gap", None)])], [missed])
+    check_heard([Hearing("s0", 1.0, lost=True)], [missed])
+    for heard in ([], [(1.9, "gap", None)], [(2.0, "tools", None)]):
+        with pytest.raises(Violation, match="A change is heard of, or a gap"):
+            check_heard([Hearing("s0", 1.0, heard)], [missed])
+    with pytest.raises(Violation, match="Only what is wanted"):
+        check_heard([Hearing("s0", 1.0, [(2.0, "resource", "sim:///three")])], [])
 
 
 def caught(said: str) -> int:
@@ -152,6 +167,16 @@ def test_a_list_that_nobody_gets_anew_is_caught(monkeypatch: pytest.MonkeyPatch)
     """The bug that the simulation found: whoever joins a fetch late shares its early end."""
     monkeypatch.setattr(Catalogue, "_join", _join_once)
     caught("had its time")
+
+
+def test_a_list_that_is_kept_though_it_changed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Catalogue, "invalidate", lambda self: None)
+    caught("A list that changed is fetched again")
+
+
+def test_a_suspension_that_is_not_noticed_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Suspensions, "total_s", lambda self: 0.0)
+    caught("Idle connections get old")
 
 
 async def _join_once(self: Catalogue) -> Any:

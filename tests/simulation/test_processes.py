@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from sark_trio.transports.base import Outgoing
 from sark_trio.transports.process import GRACE_S
 from sark_trio.transports.stdio import StdioTransport
-from tests.simulation.desk import Desk
+from tests.simulation.desk import Desk, Visit
 from tests.simulation.dice import Dice
 from tests.simulation.processes import Kernel, Program
 from tests.support.stdio import running
@@ -27,10 +27,12 @@ class Moody(Desk):
 
     ignored: tuple[str, ...] = ()
 
-    async def result(self, method: str, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    async def result(
+        self, method: str, params: Mapping[str, Any], visit: Visit | None = None
+    ) -> dict[str, Any] | None:
         if method in self.ignored or params.get("name") in self.ignored:
             await trio.sleep_forever()
-        return await super().result(method, params)
+        return await super().result(method, params, visit)
 
 
 def tool(name: str, **options: Any) -> Outgoing:

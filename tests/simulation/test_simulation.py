@@ -12,44 +12,45 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulation.dice import Script
-from tests.simulation.runs import only_ours
-from tests.simulation.world import CALLERS, CALLS_EACH, HTTP, STDIO, simulate
+from tests.simulation.plan import SERVERS
+from tests.simulation.runs import as_before, only_ours
+from tests.simulation.world import simulate
 
 #: `python -m tests.simulation --seeds 100000` is the deep tier.
-SEEDS, AT_ONCE = 200, 25
-
-#: Seeds that broke a promise once, and which one.
-REGRESSIONS = {
-    7: "a call that had joined a list's fetch late was told that its own time was up",
-}
+SEEDS, AT_ONCE = 20_000, 250
+#: Seeds between two collections.
+TIDY = 25
+#: What there is in each portion at least, which is half or less of what is usual: answers of each
+#: kind of server, changes that were heard of each kind, faults, kinds of faults, calls of a world.
+ANSWERED, HEARD, STRUCK, POINTS, LARGEST = 40, 15, 1_000, 45, 15
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _only_ours() -> Iterator[None]:
     only_ours()
     yield
-    gc.unfreeze()
+    as_before()
 
 
 @pytest.mark.row(2, 5, 8, 10, 16, 19, 20, 26, 27, 29, 30, 34, 36, 37, 40, 41, 42, 43, 45, 46)
 @pytest.mark.row(49, 52, 64)
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
 def test_no_promise_is_broken(first: int) -> None:
-    outcomes, struck = Counter[str](), Counter[str]()
+    answered, heard, struck, largest = Counter[str](), Counter[str](), Counter[str](), 0
     for seed in range(first, first + AT_ONCE):
         report = simulate(seed)
-        outcomes += report.outcomes
+        answered += report.answered
+        heard += report.heard
         struck += report.struck
+        largest = max(largest, len(report.calls))
+        if seed % TIDY == 0:
+            gc.collect()
     # Some of everything: a world in which nothing works proves as little as one without faults.
-    assert outcomes["answered"] > 60
-    assert struck.total() > 100
-    assert len(struck) > 20
-
-
-@pytest.mark.parametrize("seed", REGRESSIONS)
-def test_a_promise_that_was_broken_once_holds(seed: int) -> None:
-    planned = CALLERS * CALLS_EACH + len(HTTP + STDIO)
-    assert len(simulate(seed).calls) >= planned
+    assert min(answered[name[0]] for name in SERVERS) > ANSWERED
+    assert min(heard["tools"], heard["resource"]) > HEARD
+    assert struck.total() > STRUCK
+    assert len(struck) > POINTS
+    assert largest > LARGEST
 
 
 def test_a_seed_repeats_itself_in_this_process_and_in_another() -> None:
@@ -68,8 +69,8 @@ def test_a_script_leaves_out_what_it_does_not_name() -> None:
     whole = simulate(3)
     assert simulate(3, Script(frozenset(whole.calls), frozenset(whole.faults))).trace == whole.trace
     some = frozenset(whole.faults[:1])
-    part = simulate(3, Script(frozenset({0, 1000}), some))
-    assert part.calls == (0, 1000)
+    part = simulate(3, Script(frozenset(whole.calls[:2]), some))
+    assert part.calls == whole.calls[:2]
     assert set(part.faults) <= some
     assert simulate(3, Script(frozenset(), frozenset())).calls == ()
 

@@ -7,65 +7,59 @@ Everything that happens is a function of the seed. What must never happen is che
 from __future__ import annotations
 
 import hashlib
+import random
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import trio
 from attrs import define, field
 
-from sark_trio import AuditLog, Decision, GatewayClient, Opa, Principal, Question
-from sark_trio.client.servers import Http, Server, Stdio, ToolRule
+from sark_trio import AuditLog, GatewayClient, Opa, Principal
+from sark_trio.client.servers import Http, Server, Stdio, ToolRule, WebSocket
 from sark_trio.errors import AuditUnavailable, GatewayError
+from sark_trio.mcp.versions import HTTP_SSE
+from sark_trio.net import clock as machine_clock
 from sark_trio.net.exchange import Exchange
 from sark_trio.net.pool import ConnectionPool
 from sark_trio.testing import held, no_leaks
 from tests.simulation.breakers import WatchedBreaker
 from tests.simulation.checks import Asked, History, Violation, check
 from tests.simulation.clock import VirtualClock
-from tests.simulation.desk import Desk
+from tests.simulation.desk import RESOURCES, Desk
 from tests.simulation.dice import Dice, Script
 from tests.simulation.disk import SimDisk, SlowThread
+from tests.simulation.hearing import Listener as Hearer
+from tests.simulation.hearing import Published, check_heard
 from tests.simulation.misfortunes import Misfortunes
 from tests.simulation.network import Network
+from tests.simulation.plan import Plan
+from tests.simulation.policy import Policy, PolicyService
 from tests.simulation.processes import Kernel, Program
-from tests.simulation.server import PolicyService, SimServer
+from tests.simulation.server import SimServer
+from tests.simulation.sse import SseServer
+from tests.simulation.web import Listener
+from tests.simulation.websocket import WebSocketServer
 from tests.support.client import check_log
 
 __all__ = ["Report", "simulate"]
 
-CALLERS, CALLS_EACH = 6, 5
-#: Calls at one moment to one server: more than it may have connections.
-BURST = 12
 #: Connections to one server, by default; and to a policy service, whose pool is a simulation's.
-CONNECTIONS_MAX = 10
+#: Where the transport is found out by trying, each has a pool; a WebSocket is one.
+CONNECTIONS_MAX = {"s": 10, "o": 10, "e": 20, "w": 1}
 #: After the faults: longer than breakers, a supervisor's cool-off and idle connections take.
 HEALING_S = 400.0
+#: What the operating system lends is counted in some of the runs: nothing here asks it for any.
+CENSUS_EACH = 8
 #: For which an open breaker refuses.
 BREAKER_S = 30.0
 #: What the operator says of the tool ``write``; a planted bug says otherwise.
 REPLAY_SAFE = False
 ALICE = Principal(id="alice", roles=("analyst",))
-#: Servers over HTTP, and as processes.
-HTTP, STDIO = ("s0", "s1"), ("p0", "p1")
-
-
-@define
-class _Policy:
-    """Denies ``admin``, and fails now and then."""
-
-    dice: Dice
-    revision: str = "1"
-
-    async def decide(self, question: Question) -> Decision:
-        await trio.lowlevel.checkpoint()
-        if self.dice.strikes("slow policy"):
-            await trio.sleep(self.dice.seconds("slow policy", 0, 3))
-        if self.dice.strikes("policy that raises"):
-            raise RuntimeError("policy")
-        ttl_s = self.dice.seconds("ttl", 0, 2)
-        return Decision(allow=question.query.tool != "admin", ttl_s=ttl_s)
+#: For which a definition of a tool is believed, and for which its list may be on its way.
+BELIEVED_S, FETCHED_S = 300.0, 30.0
 
 
 @define(frozen=True)
@@ -79,6 +73,9 @@ class Report:
     calls: tuple[int, ...]
     faults: tuple[str, ...]
     outcomes: Counter[str]
+    #: Answered calls by kind of server, and what was heard of changes by what it was.
+    answered: Counter[str]
+    heard: Counter[str]
     struck: Counter[str]
     seconds: float
 
@@ -91,13 +88,17 @@ def simulate(seed: int, script: Script | None = None) -> Report:
     run = vars(sys.modules["trio._core._run"])
     run["_ALLOW_DETERMINISTIC_SCHEDULING"] = True
     run["_r"].seed(seed)
+    random.seed(seed)  # for the jitter of what nobody gave another source of
     world = _World(seed, script or Script())
+    before, machine_clock.machine = machine_clock.machine, world.machine
     try:
         trio.run(world.run, clock=world.clock)
     except BaseException as exc:
         exc.add_note(f"seed {seed}")
         exc.__dict__["simulated"] = world.report()
         raise
+    finally:
+        machine_clock.machine = before
     return world.report()
 
 
@@ -106,16 +107,24 @@ class _World:
     seed: int
     script: Script
     clock: VirtualClock = field(factory=VirtualClock)
+    #: The machine, as far as it is suspended.
+    machine: machine_clock.Suspensions = field(init=False)
+    plan: Plan = field(init=False)
     dice: Dice = field(init=False)
     disk: SimDisk = field(factory=SimDisk)
     asked: list[Asked] = field(factory=list)
     trace: list[str] = field(factory=list)
-    servers: dict[str, SimServer] = field(factory=dict)
+    servers: dict[str, Listener] = field(factory=dict)
     programs: dict[str, Program] = field(factory=dict)
     desks: dict[str, Desk] = field(factory=dict)
     network: Network = field(init=False)
     kernel: Kernel = field(init=False)
-    service: PolicyService | None = None
+    policy: Policy | PolicyService = field(init=False)
+    hearers: list[Hearer] = field(factory=list)
+    published: list[Published] = field(factory=list)
+    #: When each server last gave its list of tools, and when somebody heard that it changed.
+    listed: dict[str, float] = field(factory=dict)
+    changed: dict[str, float] = field(factory=dict)
     misfortunes: Misfortunes = field(init=False)
     log: AuditLog = field(init=False)
 
@@ -124,29 +133,17 @@ class _World:
         if dice.exists("a disk that takes little at once"):
             self.disk.write_bytes_max = 100
         self.log = AuditLog("log", files=self.disk, wall_clock=self._wall_clock, hmac_key=bytes(32))
-        self.asked = [
-            self._planned(caller * 1000 + round_)
-            for caller in range(CALLERS)
-            for round_ in range(CALLS_EACH)
-        ]
-
-    def _planned(self, n: int, **given: Any) -> Asked:
-        chance = self.dice.stream(f"call {n}")
-        impatient = self.dice.exists("impatient callers") and chance.random() < 0.25
-        plan = {
-            "server": chance.choice(HTTP + STDIO),
-            "tool": chance.choice(("read", "put", "write", "write", "admin")),
-            "timeout_s": chance.choice((0.5, 5.0, 30.0)),
-            "patience_s": chance.random() * 10 if impatient else None,
-        }
-        return Asked(n=n, **(plan | given))
+        self.machine = machine_clock.Suspensions(lambda: self.clock.suspended_s)
+        self.plan = Plan.draw(dice)
+        self.asked = self.plan.calls(dice)
 
     async def run(self) -> None:
-        async with no_leaks(), trio.open_nursery() as world:
-            self.network = Network(self.dice, world)
+        census = no_leaks() if self.seed % CENSUS_EACH == 0 else nullcontext()
+        async with census, trio.open_nursery() as world:
+            self.network = Network(self.dice, world, self.clock)
             self.kernel = Kernel(self.dice, world, on_event=self._note)
             client = GatewayClient(
-                servers={name: self._server(name) for name in HTTP + STDIO},
+                servers={name: self._server(name) for name in self.plan.servers},
                 policy=await self._policy(world),
                 audit=self.log,
                 principal=ALICE,
@@ -155,8 +152,11 @@ class _World:
             breakers = self._watch(client)
             async with client:
                 self._slow_down()
-                await self._use(client)
-                await self._heal(client)
+                async with trio.open_nursery() as listeners:
+                    self._listen(client, listeners)
+                    await self._use(client)
+                    await self._heal(client)
+                    listeners.cancel_scope.cancel()
                 self._check_idle(client, breakers)
             if left := self.kernel.left():
                 raise Violation(f"processes outlive the client: {left}")
@@ -166,24 +166,40 @@ class _World:
     # -- what there is --------------------------------------------------------------------------
 
     def _server(self, name: str) -> Server:
-        desk = Desk(name, self.dice, modern=self.dice.stream(name).random() < 0.5)
-        desk.on_arrival = self._arrived
+        chance = self.dice.chance(name)
+        desk = Desk(name, self.dice, modern=chance.random() < 0.5)
+        desk.on_arrival, desk.on_listed = self._arrived, self._listed
         self.desks[name] = desk
-        rules = {"write": ToolRule(replay_safe=REPLAY_SAFE)}
-        if name in STDIO:
+        common: dict[str, Any] = {
+            "trusted": True,
+            "tools": {"write": ToolRule(replay_safe=REPLAY_SAFE)},
+        }
+        if name[0] == "p":
             self.programs[name] = self.kernel.programs[name] = Program(desk)
-            return Stdio((name,), spawn=self.kernel.spawn, trusted=True, tools=rules)
-        server = self.servers[name] = SimServer(self.dice, desk=desk)
-        self.network.add(f"{name}.test", server.accept)
-        url = f"http://{name}.test/mcp"
-        return Http(url, network=self.network, trusted=True, tools=rules)
+            return Stdio((name,), spawn=self.kernel.spawn, **common)
+        common["network"] = self.network
+        if name[0] == "w":
+            self._serve(name, WebSocketServer(self.dice, desk=desk), is_pooled=False)
+            return WebSocket(f"ws://{name}.test/mcp", **common)
+        if name[0] == "e":
+            desk.modern, desk.version = False, HTTP_SSE
+            common["protocol_version"] = HTTP_SSE if chance.random() < 0.5 else None
+            self._serve(name, SseServer(self.dice, desk=desk))
+        else:
+            self._serve(name, SimServer(self.dice, desk=desk, numbered=chance.random() < 0.5))
+        return Http(f"http://{name}.test/mcp", **common)
+
+    def _serve(self, name: str, server: Listener, *, is_pooled: bool = True) -> None:
+        self.servers[name] = server
+        self.network.add(f"{name}.test", server.accept, is_pooled=is_pooled)
 
     async def _policy(self, world: trio.Nursery) -> Any:
         """A policy in this process, or a service on the network."""
         if not self.dice.exists("a policy service"):
-            return _Policy(self.dice)
-        self.service = PolicyService(self.dice)
-        self.network.add("opa.test", self.service.accept)
+            self.policy = Policy(self.dice)
+            return self.policy
+        self.policy = PolicyService(self.dice)
+        self.network.add("opa.test", self.policy.accept)
         pool = ConnectionPool(backend=self.network)
         await world.start(pool.run)
         return Opa("http://opa.test", exchange=Exchange(pool))
@@ -206,29 +222,32 @@ class _World:
         )
         async with trio.open_nursery() as tasks:
             tasks.start_soon(self.misfortunes.run)
+            if self.hearers:
+                tasks.start_soon(self._change)
             async with trio.open_nursery() as callers:
-                for number in range(CALLERS):
+                for number in range(self.plan.callers):
                     callers.start_soon(self._caller, client, number)
-                if self.dice.exists("a burst of calls"):
+                if self.plan.has_burst:
                     callers.start_soon(self._burst, client)
             tasks.cancel_scope.cancel()
 
     async def _caller(self, client: GatewayClient, number: int) -> None:
-        for asked in self.asked[number * CALLS_EACH : (number + 1) * CALLS_EACH]:
+        each = self.plan.calls_each
+        for asked in self.asked[number * each : (number + 1) * each]:
             await trio.sleep(self.dice.seconds(f"pause {number}", 0, 5))
             await self._call(client, asked)
 
     async def _burst(self, client: GatewayClient) -> None:
-        server = self.dice.stream("burst").choice(HTTP + STDIO)
         await trio.sleep(self.dice.seconds("burst", 0, 15))
-        burst = [self._planned(100_000 + n, server=server) for n in range(BURST)]
+        burst = self.plan.burst(self.dice)
         self.asked += burst
         async with trio.open_nursery() as callers:
             for asked in burst:
                 callers.start_soon(self._call, client, asked)
 
     async def _call(self, client: GatewayClient, asked: Asked) -> None:
-        asked.farewell = asked.server in HTTP and not self.desks[asked.server].modern
+        asked.farewell = asked.server[0] == "s" and not self.desks[asked.server].modern
+        asked.since = self.clock.lasting
         asked.began = asked.ended = trio.current_time()
         if self.script.calls is not None and asked.n not in self.script.calls:
             asked.outcome = "left out"
@@ -250,11 +269,30 @@ class _World:
         asked.ended = trio.current_time()
         self._note(f"call {asked.n} {asked.tool} on {asked.server}: {asked.outcome}")
 
+    def _listen(self, client: GatewayClient, tasks: trio.Nursery) -> None:
+        for name in self.plan.heard:
+            hearer = Hearer(name, self.dice, self._note, self._heard)
+            self.hearers.append(hearer)
+            tasks.start_soon(hearer.run, client)
+
+    async def _change(self) -> None:
+        """Let servers change, from time to time."""
+        chance = self.dice.stream("changes")
+        while True:
+            await trio.sleep(chance.random() * 8)
+            self._publish(chance.choice(self.plan.heard), chance.choice((None, *RESOURCES)))
+
+    def _publish(self, name: str, uri: str | None) -> None:
+        self._note(f"{name} changes: {uri or 'its tools'}")
+        self.published.append(Published(self.clock.now, name, uri))
+        self.desks[name].change(uri)
+
     async def _heal(self, client: GatewayClient) -> None:
         """Without faults, after the breakers' time: the next call to every server succeeds."""
         self.dice.healed = True
         self.disk.errors.clear()
         self.kernel.thaw()
+        self.network.heal()
         await trio.sleep(HEALING_S)
         for n, name in enumerate(self.desks):
             if name in self.programs and self.kernel.is_maimed(self.programs[name]):
@@ -266,6 +304,19 @@ class _World:
             wanted = AuditUnavailable.__name__ if self.disk.dead else "answered"
             if asked.outcome not in {wanted, "left out"}:
                 raise Violation(f"A server heals. Not {name}: {asked}")
+        await self._hear_all()
+
+    async def _hear_all(self) -> None:
+        """Whoever listens hears what is said now."""
+        if self.disk.dead or not self.hearers:
+            return  # nobody is let listen, if nothing can be recorded
+        self._check_heard()
+        for hearer in self.hearers:
+            if not hearer.hears:
+                raise Violation(f"A stream of changes heals. Not that of {hearer.name}")
+            for uri in (None, *RESOURCES):
+                self._publish(hearer.name, uri)
+        await trio.sleep(1)
 
     def _last(self, n: int, server: str) -> Asked:
         asked = Asked(n=n, server=server, tool="read", timeout_s=30.0)
@@ -279,10 +330,28 @@ class _World:
         self._note(f"{server} executes {tool} {n}")
         if tool == "admin":
             raise Violation("a denied call arrived")
-        if self.service is not None and n not in self.service.allowed:
+        if n not in self.policy.allowed:
             raise Violation(f"call {n} arrived, and no policy allowed it")
         if self.log.digest(arguments) not in self.disk.durable_intents:
             raise Violation(f"call {n} arrived before its intent was durable")
+        self._check_list(server, next(one for one in self.asked if one.n == n))
+
+    def _check_list(self, server: str, asked: Asked) -> None:
+        """A call rests on a list that was neither too old nor known to have changed."""
+        listed = self.listed[server]
+        believed_s = BELIEVED_S + FETCHED_S
+        believed_s += sum(s for at, s in self.misfortunes.leaps if 0 <= at - listed <= FETCHED_S)
+        if asked.since - listed > believed_s:
+            raise Violation(f"A list gets old. {asked.since - listed:.0f} s: {asked}")
+        changed = self.changed.get(server, listed)
+        if listed < changed < asked.since:
+            raise Violation(f"A list that changed is fetched again. {changed} {listed}: {asked}")
+
+    def _listed(self, server: str) -> None:
+        self.listed[server] = self.clock.lasting
+
+    def _heard(self, server: str) -> None:
+        self.changed[server] = self.clock.lasting
 
     def _check_idle(self, client: GatewayClient, breakers: Mapping[str, WatchedBreaker]) -> None:
         found = held(client)
@@ -297,15 +366,21 @@ class _World:
         executed = Counter(effect.arguments["n"] for effect in effects)
         check(self.asked, History(executed, self.misfortunes.jumps))
         for host in self.network.hosts.values():
-            if host.most_open > CONNECTIONS_MAX:
+            if host.most_open > CONNECTIONS_MAX[host.name[0]]:
                 raise Violation(f"{host.most_open} connections to {host.name} at once")
+            if host.stale:
+                raise Violation(f"Idle connections get old. {host.name}: {host.stale}")
         if self.network.open_ends:
             raise Violation(f"{self.network.open_ends} connections outlive the client")
         for name, program in self.programs.items():
             if program.crowded():
                 raise Violation(f"{name} was restarted too often: {program.starts}")
+        self._check_heard()
         if not self.disk.dead:
             check_log(self.disk)
+
+    def _check_heard(self) -> None:
+        check_heard([one for each in self.hearers for one in each.hearings], self.published)
 
     def report(self) -> Report:
         """What has happened so far."""
@@ -316,6 +391,10 @@ class _World:
             calls=tuple(one.n for one in self.asked if one.outcome != "left out"),
             faults=tuple(self.dice.faults),
             outcomes=Counter(one.outcome for one in self.asked),
+            answered=Counter(one.server[0] for one in self.asked if one.outcome == "answered"),
+            heard=Counter(
+                kind for each in self.hearers for one in each.hearings for _, kind, _ in one.heard
+            ),
             struck=self.dice.struck,
             seconds=self.clock.now,
         )
@@ -331,7 +410,7 @@ class _World:
         year = 2030 + (
             self.dice.size("years", 3) - 2 if self.dice.strikes("wall clock jumps") else 0
         )
-        seconds = self.clock.now
+        seconds = self.clock.lasting
         return (
             f"{year}-06-01T{int(seconds // 3600) % 24:02}:{int(seconds // 60) % 60:02}:00.000000Z"
         )

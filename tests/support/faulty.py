@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,8 @@ __all__ = [
     "faulty",
     "free_port",
     "is_idle",
+    "posted",
+    "raw",
 ]
 
 #: On which a server may say something before it answers.
@@ -76,6 +78,8 @@ HUNG_S = 60.0
 #: Of the scheduler, for whoever tidies up: a server may have to be told that a call is over, and
 #: be busy with thousands of messages until then. Seconds, for what is never given back.
 TURNS_MAX = 100_000
+#: Seconds between two bytes of a server that trickles.
+TRICKLE_S = 0.02
 #: Nobody waits between attempts, and no breaker hides what a call would meet.
 AT_ONCE = RetryConfig(initial_delay_s=0.001, max_delay_s=0.002)
 NEVER = BreakerOptions(failures=10_000)
@@ -95,10 +99,29 @@ def do(*say: bytes | tuple[bytes, int], end: str = "answer", n: int = 7) -> dict
     and ``@HELD`` for the id of the last call that was not answered.
 
     :param end: ``answer``, ``hang``, ``die``, ``cut``: die in the middle of the answer; or
-        ``die first`` and ``cut first``: at the first call ever only.
+        ``die first`` and ``cut first``: at the first call ever only; ``held``: hang, until the
+        server was told to :meth:`Faulty.free` them; ``answer, close``: end the connection
+        unannounced.
     """
-    pairs = [each if isinstance(each, tuple) else (each, 1) for each in say]
-    return {"say": [[data.decode("latin-1"), times] for data, times in pairs], "end": end, "n": n}
+    return {"say": _pairs(say), "end": end, "n": n}
+
+
+def raw(*pieces: bytes | tuple[bytes, int], then: str = "go on", n: int = 7) -> dict[str, Any]:
+    """Arguments that make the server write these very bytes instead of an answer.
+
+    :param then: ``go on``, ``close``, or ``trickle``: the last piece again and again.
+    """
+    return {"raw": _pairs(pieces), "end": f"raw, {then}", "n": n}
+
+
+def posted(answer: bytes, n: int = 7) -> dict[str, Any]:
+    """Arguments that make a server of HTTP+SSE answer so to what is posted, and do nothing."""
+    return {"posted": answer.decode("latin-1"), "n": n}
+
+
+def _pairs(pieces: Iterable[bytes | tuple[bytes, int]]) -> list[list[Any]]:
+    pairs = [each if isinstance(each, tuple) else (each, 1) for each in pieces]
+    return [[data.decode("latin-1"), times] for data, times in pairs]
 
 
 @define(eq=False)
@@ -113,11 +136,26 @@ class Faulty:
     lists: int = 0
     #: Lists that were asked for at once, at most.
     lists_at_once: int = 0
+    #: What it says about its tools.
+    listing: Mapping[str, Any] = field(factory=lambda: _TOOLS)
+    freed: bool = False
 
     @property
     def effects(self) -> int:
         """Calls that arrived."""
         return self.calls if self.log is None else len(self.log.read_bytes())
+
+    def free(self) -> None:
+        """From now on, answer calls that would have been held."""
+        self.freed = True
+        if self.log is not None:
+            self.log.with_name("calls-freed").touch()
+
+    @property
+    def numbers(self) -> list[int]:
+        """The ``number`` of each call that arrived at a process."""
+        assert self.log is not None
+        return [int(line) for line in self.log.with_name("numbers").read_text().split()]
 
 
 @define(eq=False)
@@ -131,6 +169,10 @@ class _Line:
     cut: Callable[[], Awaitable[None]]
     #: What keeping silent takes: on a shared connection, nothing.
     hang: Callable[[], Awaitable[None]]
+    #: Bytes as they are.
+    raw: Callable[[bytes], Awaitable[None]]
+    #: The end of the connection.
+    close: Callable[[], Awaitable[None]]
 
 
 async def _nothing() -> None:
@@ -169,7 +211,11 @@ class _Desk:
         end = arguments.get("end", "answer")
         if end.endswith(" first"):
             end = end.split()[0] if self.known.calls == 1 else "answer"
-        if end == "die":
+        if end == "held":
+            end = "answer" if self.known.freed else "hang"
+        if end.startswith("raw"):
+            await self._write(arguments["raw"], end, message["id"], line)
+        elif end == "die":
             await line.die()
         elif end == "cut":
             await line.cut()
@@ -179,13 +225,29 @@ class _Desk:
         else:
             content = [{"type": "text", "text": str(arguments.get("n", ""))}]
             await line.answer({"resultType": "complete", "content": content})
+            if end == "answer, close":
+                await line.close()
+
+    async def _write(self, pieces: Any, end: str, ident: Any, line: _Line) -> None:
+        # At once: on a shared connection nothing else gets in between.
+        written = b""
+        for text, times in pieces:
+            data = text.encode("latin-1").replace(b"@ID", json.dumps(ident).encode())
+            written += data * times
+        await line.raw(written)
+        while end == "raw, trickle":
+            with anyio.move_on_after(TRICKLE_S):  # for the server to wait is the fault itself
+                await anyio.sleep_forever()
+            await line.raw(data)
+        if end == "raw, close":
+            await line.close()
 
     async def _list(self, line: _Line) -> None:
         self.known.lists += 1
         self.listing += 1
         self.known.lists_at_once = max(self.known.lists_at_once, self.listing)
         await anyio.lowlevel.checkpoint()
-        await line.answer(_TOOLS)
+        await line.answer(self.known.listing)
         self.listing -= 1
 
 
@@ -220,13 +282,17 @@ def _http(desk: _Desk, *, events: bool) -> Callable[[Peer, Received], Awaitable[
             await peer.reset()
             raise anyio.EndOfStream
 
-        async def cut() -> None:
-            half = result(received, {"content": []})[:-9]
-            await peer.send(SSE_HEAD + b"40\r\ndata: {" if events else half)
+        async def close() -> None:
             await peer.stream.aclose()
             raise anyio.EndOfStream
 
-        await desk.take(received.json, _Line(say, answer, die, cut, peer.wait_closed))
+        async def cut() -> None:
+            half = result(received, {"content": []})[:-9]
+            await peer.send(SSE_HEAD + b"40\r\ndata: {" if events else half)
+            await close()
+
+        line = _Line(say, answer, die, cut, peer.wait_closed, peer.send, close)
+        await desk.take(received.json, line)
 
     return handle
 
@@ -245,12 +311,16 @@ def _socket(desk: _Desk) -> Callable[[Socket, Any], Awaitable[None]]:
             await socket.peer.reset()
             raise anyio.EndOfStream
 
-        async def cut() -> None:
-            await socket.peer.send(frame(TEXT, b"{" * 100)[:-50])
+        async def close() -> None:
             await socket.peer.stream.aclose()
             raise anyio.EndOfStream
 
-        await desk.take(message, _Line(say, answer, die, cut, _nothing))
+        async def cut() -> None:
+            await socket.peer.send(frame(TEXT, b"{" * 100)[:-50])
+            await close()
+
+        line = _Line(say, answer, die, cut, _nothing, socket.peer.send, close)
+        await desk.take(message, line)
 
     return handle
 
@@ -273,14 +343,30 @@ def _stream(desk: _Desk) -> Callable[[Talk, Any], Awaitable[None]]:
         async def die() -> None:
             await talk.stream.reset()
 
-        async def cut() -> None:
+        async def raw_(data: bytes) -> None:
             async with talk.writing:
-                await talk.stream.send(b"40\r\ndata: {")
-                await talk.stream.stream.aclose()
+                await talk.stream.send(data)
 
-        await desk.take(message, _Line(say, answer, die, cut, _nothing))
+        async def cut() -> None:
+            await raw_(b"40\r\ndata: {")
+            await talk.stream.stream.aclose()
+
+        close = talk.stream.stream.aclose
+        await desk.take(message, _Line(say, answer, die, cut, _nothing, raw_, close))
 
     return handle
+
+
+def _answer_to_post(desk: _Desk) -> Callable[[Any], bytes | None]:
+    def refuse(message: Any) -> bytes | None:
+        arguments = message.get("params", {}).get("arguments", {})
+        if "posted" not in arguments:
+            return None
+        if desk.on_call is not None:
+            desk.on_call(arguments)
+        return str(arguments["posted"]).encode("latin-1")
+
+    return refuse
 
 
 def _registry(desk: _Desk) -> Script:
@@ -307,14 +393,18 @@ def _registry(desk: _Desk) -> Script:
             await peer.reset()
             raise anyio.EndOfStream
 
-        async def cut() -> None:
-            await peer.send(response(b'{"status":"success"}')[:-5])
+        async def close() -> None:
             await peer.stream.aclose()
             raise anyio.EndOfStream
 
+        async def cut() -> None:
+            await peer.send(response(b'{"status":"success"}')[:-5])
+            await close()
+
         params = {"arguments": received.json["parameters"]}
         message = {"method": "tools/call", "id": None, "params": params}
-        await desk.take(message, _Line(say, answer, die, cut, peer.wait_closed))
+        line = _Line(say, answer, die, cut, peer.wait_closed, peer.send, close)
+        await desk.take(message, line)
 
     return script
 
@@ -334,7 +424,8 @@ def _embedded(desk: _Desk) -> Callable[[Incoming], Awaitable[Mapping[str, Any]]]
             raise ServerDisconnected("gone", delivery="unknown")
 
         message = {"method": incoming.method, "id": None, "params": incoming.receive()}
-        await desk.take(message, _Line(say, answer, die, die, anyio.sleep_forever))
+        line = _Line(say, answer, die, die, anyio.sleep_forever, say, die)
+        await desk.take(message, line)
         return answers[0]
 
     return serve_
@@ -357,11 +448,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _script(kind: str, desk: _Desk) -> Script:
+def _script(kind: str, desk: _Desk, endpoint: Callable[[int], str]) -> Script:
     if kind == "websocket":
         return legacy_socket(_socket(desk))
     if kind == "sse":
-        return OldServer(_stream(desk)).script
+        return OldServer(_stream(desk), endpoint=endpoint, refuse=_answer_to_post(desk)).script
     if kind == "registry":
         return _registry(desk)
     era = legacy if kind == "legacy" else modern
@@ -375,19 +466,24 @@ async def faulty(
     shows: ssl.SSLContext | None = None,
     port: int = 0,
     on_call: Callable[[Mapping[str, Any]], None] | None = None,
+    wrap: Callable[[Script], Script] = lambda script: script,
+    endpoint: Callable[[int], str] = lambda number: f"/messages?session={number}",
     **options: Any,
 ) -> AsyncIterator[Faulty]:
     """That server on the transport *kind*; *options* are those of the server's description.
 
     :param shows: the certificate that it proves itself with.
-    :param on_call: told the arguments of each call that arrives; a process cannot.
+    :param on_call: told the arguments of each call that arrives; a process cannot, but writes
+        down their ``number`` where they have one.
+    :param wrap: stands before the server on each connection.
+    :param endpoint: of HTTP+SSE: where the n-th stream says that messages are posted.
     """
     if kind == "stdio":
         with tempfile.TemporaryDirectory(prefix="sark-faulty-") as folder:
             log = Path(folder) / "calls"
             log.touch()
             script = Path(__file__).parent / "stdio_servers" / "faulty.py"
-            command = (sys.executable, "-S", "-I", str(script), str(log))
+            command = (sys.executable, "-S", "-I", str(script), str(log), f"{folder}/numbers")
             yield Faulty(kind, Stdio(command, **options), log)
         return
     desk = _Desk(on_call)
@@ -395,7 +491,8 @@ async def faulty(
         desk.known = Faulty(kind, Memory(_embedded(desk), **options))
         yield desk.known
         return
-    async with serve(_script(kind, desk), tls=shows, port=port) as listening:
+    script = wrap(_script(kind, desk, endpoint))
+    async with serve(script, tls=shows, port=port) as listening:
         server = described(kind, listening.url, **options)
         desk.known = Faulty(kind, server, listening=listening)
         yield desk.known

@@ -17,11 +17,13 @@ from attrs import define, field
 
 from sark_trio import GatewayClient
 from sark_trio.gateway import Gateway, create_app, serve
+from sark_trio.machines.sse import SSEEvent, SSEParser
 from sark_trio.transports.memory import Incoming
 
 __all__ = [
     "Answer",
     "Legacy",
+    "Reader",
     "Served",
     "Stuck",
     "ask",
@@ -125,8 +127,8 @@ class Legacy:
     async def post(self, body: Any, **headers: str) -> Answer:
         return await self.served.ask("POST", "/mcp", body, **{**self.headers, **headers})
 
-    async def initialize(self, version: str = "2025-11-25") -> Answer:
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {}}
+    async def initialize(self, version: str = "2025-11-25", **capabilities: Any) -> Answer:
+        params = {"protocolVersion": version, "capabilities": capabilities, "clientInfo": {}}
         body = {"jsonrpc": "2.0", "id": next(self.ids), "method": "initialize", "params": params}
         found = await self.post(body)
         if found.status == 200 and "result" in found.json:
@@ -209,6 +211,52 @@ async def read(stream: anyio.abc.SocketStream, method: str = "GET") -> Answer:
             answer.body += bytes(event.data)
         elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed):
             return answer
+
+
+class Reader:
+    """Reads one event stream, byte by byte as it comes."""
+
+    def __init__(self, stream: anyio.abc.SocketStream) -> None:
+        self._stream, self._http, self._sse = stream, h11.Connection(h11.CLIENT), SSEParser()
+        self._http.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
+        self._http.send(h11.EndOfMessage())
+        self._waiting: list[SSEEvent] = []
+        self.status, self.headers, self.body, self.ended = 0, {}, b"", False
+
+    async def open(self) -> None:
+        """Read until there is a response: from then on every event is on its way to us."""
+        while not self.status:
+            await self._read()
+
+    async def events(self, count: int) -> list[tuple[str, Any]]:
+        """The next *count* events, without their ids."""
+        return [(one.event, json.loads(one.data)) for one in await self.raw(count)]
+
+    async def raw(self, count: int) -> list[SSEEvent]:
+        while len(self._waiting) < count and not self.ended:
+            await self._read()
+        found, self._waiting = self._waiting[:count], self._waiting[count:]
+        return found
+
+    async def rest(self) -> list[tuple[str, Any]]:
+        """All events until the end of the stream."""
+        return await self.events(1_000_000)
+
+    async def _read(self) -> None:
+        event = self._http.next_event()
+        if event is h11.NEED_DATA:
+            try:
+                self._http.receive_data(await self._stream.receive())
+            except (anyio.EndOfStream, anyio.BrokenResourceError):
+                self._http.receive_data(b"")
+        elif isinstance(event, h11.Response):
+            self.status = event.status_code
+            self.headers = {name.decode(): value.decode() for name, value in event.headers}
+        elif isinstance(event, h11.Data):
+            self.body += bytes(event.data)
+            self._waiting += [one for one in self._sse.feed(bytes(event.data)) if one]
+        else:
+            self.ended = True
 
 
 def sse_events(body: bytes) -> list[Any]:

@@ -118,13 +118,18 @@ def kill_writers(directory: Path, backend: str, fsync: str, kills: int) -> int:
     return len(writers.said)
 
 
-def kill_callers(directory: Path, backend: str, fsync: str, kills: int) -> tuple[int, int]:
-    """Kill so many clients; the effects that the server saw, and the answers that were told."""
+def kill_callers(
+    directory: Path, backend: str, fsync: str, kills: int, *, calls: int = 4
+) -> tuple[int, int]:
+    """Kill so many clients; the effects that the server saw, and the answers that were told.
+
+    :param calls: that each of them makes at once.
+    """
     rng, log, seen = random.Random(f"{backend}{fsync}"), directory / "log", directory / "effects"
     seen.touch()
     with (
         counting_server.running(seen) as url,
-        forks(governed_caller, log, backend, fsync, 4, url) as callers,
+        forks(governed_caller, log, backend, fsync, calls, url) as callers,
     ):
         for _ in range(kills):
             callers.run_one(rng.randint(-1, 12), rng.random() * 0.02)

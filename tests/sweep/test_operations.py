@@ -8,7 +8,15 @@ from typing import Any, Literal
 import anyio
 import pytest
 
-from sark_trio import AdaptiveConcurrency, AllowAll, AuditLog, Change, GatewayClient
+from sark_trio import (
+    AdaptiveConcurrency,
+    AllowAll,
+    ApprovalRequest,
+    AuditLog,
+    Change,
+    GatewayClient,
+    Rego,
+)
 from sark_trio.client.servers import Memory
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.net.connection import Request
@@ -68,6 +76,36 @@ def test_subscribing_until_the_first_change(backend: Backend) -> None:
             async with client.subscribe("desk", resources=["file:///a"]) as changes:
                 assert await anext(changes) == Change("resource", "file:///a")
         check_log(disk)
+
+    assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
+
+
+def test_waiting_for_somebodys_word(backend: Backend) -> None:
+    policy = Rego(
+        texts={
+            "a.rego": "package mcp.gateway\ndefault allow := true\n"
+            'obligations := [{"type": "require_approval"}]'
+        }
+    )
+
+    async def scenario(victim: Victim) -> None:
+        disk, server, asked = MemoryDisk(), desk(), list[ApprovalRequest]()
+
+        async def boss(request: ApprovalRequest) -> str:
+            asked.append(request)
+            await anyio.lowlevel.checkpoint()
+            return "boss"
+
+        async with open_client(server, disk, policy=policy, approve=boss) as client:
+            with victim:
+                await client.invoke_tool("desk", "echo")
+            before = len(server.arrived)
+            await client.invoke_tool("desk", "echo")
+            assert len(server.arrived) == before + 1 <= len(asked)
+            assert held(client) == {}
+        named = [record["labels"] for record in check_log(disk) if record["kind"] == "intent"]
+        assert len(server.arrived) <= len(named)
+        assert all(label == {"approved_by": "boss"} for label in named)
 
     assert sweep(scenario, backend=backend, seeds=2).cancelled > 5
 

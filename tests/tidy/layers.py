@@ -184,6 +184,9 @@ def _outer_problem(path: str, item: Import) -> str | None:
 
 
 _IMPURE_BUILTINS = {"open", "print", "input", "breakpoint", "id"}
+#: Each name that it imports by a string it also imports for type checkers, and that is looked at;
+#: test_exports.py holds the two together.
+_LAZY = {"__init__.py"}
 _DYNAMIC = {"__import__", "eval", "exec", "import_module", "importlib.import_module"}
 
 
@@ -194,7 +197,7 @@ def _forbidden_syntax(path: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield _line(node), "white room is async"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            if called in _DYNAMIC:
+            if called in _DYNAMIC and path not in _LAZY:
                 yield node.lineno, f"{called}() hides an import"
             if hue != "black" and called in _IMPURE_BUILTINS:
                 yield node.lineno, f"{hue} room calls {called}()"

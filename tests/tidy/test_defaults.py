@@ -52,6 +52,7 @@ REPORTS = frozenset(
 )
 #: Places and facts among parameters.
 FACTS = {
+    "Principal.expires_at": "a key has no end; a token has one (tokens without are refused)",
     "Operations.follow_audit(after)": "from now on",
     "AuditLog.follow(after)": "from now on",
     "Reconnector.on_closed(retry_after_s)": "the server did not say",

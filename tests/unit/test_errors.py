@@ -18,6 +18,33 @@ ALL = [
     if issubclass(kind, GatewayError)
 ]
 NEEDED = {"status": 500, "code": -32603}
+#: A value for everything that an error can be made with.
+FIELDS = {
+    "delivery": "answered",
+    "retry_after_s": 1.5,
+    "attempts": 2,
+    "server": "db",
+    "request_id": "r",
+    "decision_id": "d",
+    "source": "sark.toml",
+    "line": 3,
+    "column": 7,
+    "reason": "why",
+    "phase": "policy",
+    "exit_code": -9,
+    "stderr_tail": "ouch",
+    "limit": "rss_bytes_max",
+    "value": 2.5,
+    "allowed": 1.5,
+    "limit_bytes": 10,
+    "status": 418,
+    "www_authenticate": ("Basic",),
+    "code": -32001,
+    "data": {"a": 1},
+    "index": 4,
+    "segment": "s",
+    "offset": 5,
+}
 
 
 def make(kind: type[GatewayError]) -> GatewayError:
@@ -27,6 +54,54 @@ def make(kind: type[GatewayError]) -> GatewayError:
             names = inspect.signature(base.__init__).parameters
             wanted |= {name: NEEDED[name] for name in names if name in NEEDED}
     return kind("what was wrong", **wanted)
+
+
+def fields_of(kind: type[GatewayError]) -> dict[str, object]:
+    """What *kind* can be made with: its own fields, and those that it hands on."""
+    found: dict[str, object] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            taken = inspect.signature(base.__init__).parameters.values()
+            named = [each.name for each in taken if each.kind is each.KEYWORD_ONLY]
+            found |= {name: FIELDS[name] for name in named}
+            if not any(each.kind is each.VAR_KEYWORD for each in taken):
+                break
+    return found
+
+
+@pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+def test_an_error_keeps_what_it_is_made_with(kind: type[GatewayError]) -> None:
+    given = fields_of(kind)
+    error = kind("no", **given)
+    assert {name: getattr(error, name) for name in given} == given
+
+
+def test_what_is_not_said_has_a_default() -> None:
+    assert vars(GatewayError("no")) == {
+        "delivery": "unknown",
+        "retry_after_s": None,
+        "attempts": 0,
+        "server": None,
+        "request_id": None,
+        "decision_id": None,
+    }
+    assert errors.CallTimeout("no").phase == "answer"
+    assert errors.ProcessExited("no").stderr_tail == ""
+
+
+def test_a_refusal_has_its_reason_in_one_word() -> None:
+    refusals = [make(kind) for kind in ALL if issubclass(kind, errors.Refused)]
+    reasons = {type(error).__name__: error.reason for error in refusals}  # type: ignore[attr-defined]
+    assert reasons == {
+        "Refused": "refused",
+        "Denied": "denied",
+        "PolicyUnavailable": "policy_unavailable",
+        "CircuitOpen": "open",
+        "ServerDown": "down",
+        "ToolChanged": "tool_changed",
+        "Overloaded": "overloaded",
+        "AuditUnavailable": "audit_unavailable",
+    }
 
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from sark_trio.jsontext import (
     DEPTH_MAX,
+    Canonical,
     JSONError,
     canonical,
     check_bounds,
@@ -45,6 +46,15 @@ NUMBERS = [
     ("41b3de4355555557", "333333333.33333343"),
     ("becbf647612f3696", "-0.0000033333333333333333"),
     ("43143ff3c1cb0959", "1424953923781206.2"),
+    # Ours.
+    ("3ff0000000000000", "1"),
+    ("3ff8000000000000", "1.5"),
+    ("4058ff0a3d70a3d7", "99.985"),
+    ("3fe0000000000000", "0.5"),
+    ("3fa999999999999a", "0.05"),
+    ("415e848000000000", "8000000"),
+    ("7e41eb2d66005835", "1.5e+300"),
+    ("01a56e1fc2f8f359", "1e-300"),
 ]
 
 JSON = st.recursive(
@@ -120,7 +130,7 @@ def test_both_decoders_refuse_with_the_one_error(text: bytes, words: str) -> Non
 def test_only_the_strict_decoder_minds_a_key_that_stands_twice() -> None:
     assert decode(b'{"a":1,"a":2}') == {"a": 2}
     with pytest.raises(JSONError, match="key 'a' stands twice"):
-        decode_strict(b'[{"b":0},{"a":1,"a":2}]')
+        decode_strict(b'[{"b":0},{"b":0,"a":1,"a":2}]')
 
 
 def test_the_strict_decoder_says_where() -> None:
@@ -152,6 +162,8 @@ def test_an_integer_without_a_canonical_form_is_refused() -> None:
     assert canonical([2**53, -(2**60)]) == b"[9007199254740992,-1152921504606847000]"
     for value, shown in (
         (2**53 + 1, "9007199254740993"),
+        (2**128 - 1, "340282366920938463463374607431768211455"),
+        (2**128 + 1, "of 129 bits"),
         (10**400, "of 1329 bits"),
         (-(10**5_000), "of 16610 bits"),  # more digits than Python writes
     ):
@@ -178,6 +190,28 @@ def test_a_lone_surrogate_has_no_canonical_form() -> None:
         canonical(["\ud800"])
 
 
+@pytest.mark.parametrize("value", [{"\ud800": 0}, {"é": 0, "\udfff": 0.5}])
+def test_a_key_with_a_lone_surrogate_has_none_either(value: object) -> None:
+    with pytest.raises(JSONError, match="not encodable"):
+        canonical(value)
+
+
+def test_only_integers_that_every_parser_reads_exactly_are_plain() -> None:
+    assert check_bounds([2**53 - 1, -(2**53) + 1])
+    assert not check_bounds(2**53)
+    assert not check_bounds(-(2**53))
+
+
+def test_what_is_canonical_already_stands_inside_only_where_it_is_asked_for() -> None:
+    made = Canonical(b'{"a":1}')
+    assert canonical({"z": made, "b": 1}, nested=True) == b'{"b":1,"z":{"a":1}}'
+    for refuse in (canonical, check_bounds):
+        with pytest.raises(JSONError, match="Raw is not a JSON type"):
+            refuse({"z": made})
+        with pytest.raises(JSONError, match="bytes is not a JSON type"):
+            refuse(b"x", nested=True)
+
+
 @pytest.mark.security(25)
 def test_depth_and_size_are_bounded_exactly() -> None:
     deep: object = 0
@@ -187,8 +221,13 @@ def test_depth_and_size_are_bounded_exactly() -> None:
     with pytest.raises(JSONError, match="nested deeper than 64 levels"):
         check_bounds([deep])
     assert check_bounds([0] * 9, nodes_max=10)
-    with pytest.raises(JSONError, match="more than 10 values"):
-        check_bounds([0] * 10, nodes_max=10)
+    # Not one of too many is looked at.
+    for item in (0, b"no JSON"):
+        with pytest.raises(JSONError, match="more than 10 values"):
+            check_bounds([item] * 10, nodes_max=10)
+    assert check_bounds([0] * 99_999)
+    with pytest.raises(JSONError, match="more than 100000 values"):
+        check_bounds([0] * 100_000)
 
 
 def test_bounds_hold_before_a_loop_would_run_for_ever() -> None:

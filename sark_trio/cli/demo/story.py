@@ -23,7 +23,6 @@ from sark_trio.cli.demo.machinery import (
     make_client,
 )
 from sark_trio.cli.output import Output, visible
-from sark_trio.cli.parsing import Commands, add_command
 from sark_trio.cli.running import run
 from sark_trio.errors import (
     CallTimeout,
@@ -36,21 +35,15 @@ from sark_trio.errors import (
 )
 from sark_trio.stores.audit import read_records, verify_directory
 
-__all__ = ["add_parser"]
+__all__ = ["tell"]
 
 _Error = TypeVar("_Error", bound=GatewayError)
 #: Given to a tool that has no use for it; nobody may see it afterwards.
 _SECRET = "correct-horse-battery-staple"  # noqa: S105 - it opens nothing
 
 
-def add_parser(commands: Commands) -> None:
-    """``sark demo``."""
-    demo = add_command(commands, "demo", "see it work, offline, in half a minute", "sark demo")
-    demo.add_argument("--backend", choices=("trio", "asyncio"), default="trio")
-    demo.set_defaults(command=_demo, json=None)
-
-
-def _demo(options: argparse.Namespace, output: Output) -> int:
+def tell(options: argparse.Namespace, output: Output) -> int:
+    """Tell the story; 1 if a step of it does not hold."""
     output.line(f"sark demo on {options.backend}: two real servers, one policy, one audit log\n")
     try:
         run(_tell, backend=options.backend)

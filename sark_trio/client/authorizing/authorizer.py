@@ -96,13 +96,15 @@ class Authorizer:
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Own connections and flights until cancelled."""
-        try:
-            async with anyio.create_task_group() as group:
-                await group.start(self._network.run)
-                self._flights.group = group
-                task_status.started()
-        finally:
-            self._flights.group = None
+        async with anyio.create_task_group() as group:
+            await group.start(self._network.run)
+            self._flights.group = group
+            task_status.started()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                # While the task group still takes tasks: none comes after.
+                self._flights.group = None
 
     # What the transport asks.
 

@@ -39,6 +39,14 @@ _TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "workload": (),
 }
 _COMMON: Final = ("issuer", "client_id", "client_secret", "key_id", "algorithm")
+#: Keys of one kind each.
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "user": (*_TEXTS["user"], "login_timeout_s"),
+    "client": (),
+    "enterprise": (*_TEXTS["enterprise"], "id_token_file"),
+    "workload": ("assertion_file",),
+}
+_SHARED: Final = ("kind", "scopes", "dpop", "private_network", "private_key_file", "store")
 #: Of a file with a key or a token.
 _FILE_CHARS_MAX: Final = 64 * 1024
 
@@ -53,6 +61,8 @@ def auth_of(table: Table, path: Path, tls: TLSOptions | None = None) -> Auth:
     kind = table.take("kind", str, "user")
     if kind not in _KINDS:
         raise table.error(f"{kind!r} is not one of {', '.join(_KINDS)}", "kind")
+    table.only(*_SHARED, *_COMMON, *(key for keys in _OWN.values() for key in keys))
+    table.for_kind(kind, _OWN)
     if tls is not None:
         tls = evolve(tls, pins_sha256=(), client_cert_file=None, client_key_file=None)
     options: dict[str, Any] = {"tls": tls}
@@ -73,7 +83,6 @@ def auth_of(table: Table, path: Path, tls: TLSOptions | None = None) -> Auth:
     if kind == "workload":
         options["assertion"] = _reader(path.parent / table.take("assertion_file", str))
     options["store"] = _store(table, path, kind)
-    table.finish()
     try:
         return _KINDS[kind](**options)
     except (ConfigError, TypeError) as exc:
@@ -103,8 +112,10 @@ def _read(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as file:
             return file.read(_FILE_CHARS_MAX)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"cannot be read: {type(exc).__name__}", source=str(path)) from exc
+    except OSError as exc:
+        raise ConfigError(f"cannot be read: {exc.strerror}", source=str(path)) from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError("cannot be read: not UTF-8", source=str(path)) from exc
 
 
 def _reader(path: Path) -> Callable[[], Awaitable[str]]:

@@ -58,6 +58,13 @@ class Chapter:
     #: What is known of tools that were approved; ``None`` where nothing is pinned.
     _pins: PinKeeper | None
 
+    async def _leave(self, upstream: Upstream) -> None:
+        """Close a server's transport. However that ends, its answers are not current any more."""
+        try:
+            await upstream.aclose()
+        finally:
+            self._cache.invalidate(upstream.name)
+
     async def _reach(
         self, server_name: str, timeout_s: float | None
     ) -> tuple[Upstream, float | None]:

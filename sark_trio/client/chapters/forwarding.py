@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import cached_property, partial
 from typing import Any, Final
 
@@ -60,6 +60,19 @@ class Forwarding(OfferChapter):
         """
         upstream, timeout_s = await self._reach(server_name, None)
         return (await self._agree(upstream, timeout_s))[0]
+
+    async def run_beside(
+        self, server_name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Run *work*, which must not raise, until it ends, or the server or the client is closed.
+
+        Calls that it makes then are ended as all calls are; the rest is cancelled.
+
+        :raises UnknownServer: there is no server of that name.
+        :raises GatewayError: it is closed.
+        """
+        upstream, _ = await self._reach(server_name, None)
+        upstream.spawn(work)
 
     async def forward(
         self,

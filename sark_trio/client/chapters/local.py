@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, final
@@ -86,12 +87,12 @@ class Local(Chapter):
             else server_id
         )
         await self._engine.add(name, server)
+        upstream = self._engine.upstream(name)
         try:
-            upstream = self._engine.upstream(name)
             await upstream.connect()
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._engine.remove(name)
+                await self._end(upstream)
             raise
         handle = LocalServerClient(
             server_id=name,
@@ -115,9 +116,8 @@ class Local(Chapter):
         if handle is None:
             raise UnknownServer(f"no local server {server_id!r} was started", server=server_id)
         handle.stopped = True
-        if server_id in self._engine.upstreams:  # else ``remove_server`` was faster
-            await self._engine.remove(server_id)
         self._note("local_server_disconnected", server_id, handle.upstream)
+        await self._end(handle.upstream)
 
     def reset_server(self, name: str) -> None:
         """Say that a server is well again: its breaker closes, and its process may start.
@@ -129,6 +129,13 @@ class Local(Chapter):
         """
         self._engine.upstream(name).reset()
         self._caller.audit.event_nowait("server_reset", {"server": name})
+
+    async def _end(self, upstream: Upstream) -> None:
+        """Forget and close a server of ours, begun afresh meanwhile or not."""
+        # Else ``remove_server`` was faster, and another one may have its name.
+        with suppress(UnknownServer):
+            upstream = await self._engine.take_out(upstream.name, upstream.server)
+        await self._leave(upstream)
 
     def _note(self, what: str, name: str, upstream: Upstream) -> None:
         # Arguments may hold secrets: who knows the command can compare, nobody can read it.

@@ -49,7 +49,8 @@ class Operations(Chapter):
 
         Without any of them everything is off. From now on nothing of it leaves this process,
         further attempts of running calls included; callers get ``Denied`` with the reason
-        ``blocked``. It lasts until :meth:`unblock`, or until the client ends.
+        ``blocked``; only tasks that they have become are still ended. It lasts until
+        :meth:`unblock`, or until the client ends.
 
         :param reason: why, for the audit log.
         :raises UsageError: a tool without its server, or far too many blocks.

@@ -33,9 +33,9 @@ class Servers(Chapter):
 
     async def remove_server(self, name: str) -> None:
         """Close a server's transport and forget the server; its running calls fail."""
-        await self._engine.remove(name)
-        self._cache.invalidate(name)
+        upstream = await self._engine.take_out(name)
         self._caller.audit.event_nowait("server_removed", {"server": name})
+        await self._leave(upstream)
 
     async def connect(self, name: str) -> Agreed:
         """Connect now instead of at the first call, and say what was agreed.
@@ -50,8 +50,7 @@ class Servers(Chapter):
 
     async def disconnect(self, name: str) -> None:
         """Close a server's transport and wait until nothing of it is left; its calls fail."""
-        await self._engine.upstream(name).aclose()
-        self._cache.invalidate(name)
+        await self._leave(self._engine.upstream(name))
 
     async def list_servers(
         self, page: int = 1, page_size: int = PAGE_SIZE, *, principal: Principal | None = None

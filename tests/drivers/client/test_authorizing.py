@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from joserfc import jwk, jws, jwt
 
@@ -844,3 +845,22 @@ async def test_a_file_of_tokens_that_is_damaged_can_be_forgotten(tmp_path: Path)
         done = await sign_out(server)
         assert (done.revoked, dict(done.unrevoked)) == ((), {})
         assert not await kept.exists()
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_at_every_step_of_its_end_whoever_asks_for_tokens_is_told_of_it(steps: int) -> None:
+    """The errand begins in a task group that still takes tasks, and ends with it; or not at all."""
+    made = Authorizer("https://mcp.example/mcp", user())
+    ending = anyio.CancelScope()
+
+    async def run(*, task_status: Any) -> None:
+        with ending:
+            await made.run(task_status=task_status)
+
+    async with anyio.create_task_group() as group:
+        await group.start(run)
+        ending.cancel()
+        for _ in range(steps):
+            await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(30), pytest.raises(ClientClosed):
+            await made._flights.join(anyio.sleep_forever)

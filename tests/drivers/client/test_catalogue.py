@@ -10,7 +10,6 @@ import trio
 import trio.testing
 from trio.testing import MockClock
 
-from sark_trio.client.catalogue import PAGES_MAX
 from sark_trio.client.servers import Memory
 from sark_trio.errors import (
     CallTimeout,
@@ -23,6 +22,7 @@ from sark_trio.errors import (
     ServerDisconnected,
     UnknownTool,
 )
+from sark_trio.mcp.paging import PAGES_MAX
 from sark_trio.transports.memory import Incoming
 from tests.support.client import Desk, answer, desk, hang, open_client, tool
 
@@ -309,7 +309,7 @@ async def test_a_list_that_runs_in_a_circle_is_an_error(
     autojump_clock: MockClock, cursors: tuple[str, ...]
 ) -> None:
     async with open_client(paged(*cursors)) as client:
-        with pytest.raises(ProtocolError, match="repeats cursor"):
+        with pytest.raises(ProtocolError, match="repeats a cursor"):
             await client.list_tools("desk")
 
 

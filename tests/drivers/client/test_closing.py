@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from sark_trio import AllowAll, AuditLog, Decision, GatewayClient, Question
 from sark_trio.client.servers import Memory
+from sark_trio.client.upstream import Upstream
 from sark_trio.errors import (
     ClientClosed,
     ConfigError,
@@ -20,9 +21,20 @@ from sark_trio.errors import (
     UnknownServer,
     UsageError,
 )
+from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.retry import RetryConfig
 from sark_trio.transports.memory import Incoming, MemoryTransport
 from tests.support.audit_disk import MemoryDisk
-from tests.support.client import ALICE, answer, check_log, desk, hang, open_client, outcomes
+from tests.support.client import (
+    ALICE,
+    answer,
+    check_log,
+    desk,
+    hang,
+    open_client,
+    outcomes,
+    records,
+)
 
 pytestmark = pytest.mark.trio
 
@@ -285,3 +297,78 @@ async def test_a_decision_for_others_ends_with_the_client(autojump_clock: MockCl
             nursery.start_soon(authorize, client, found)
             await trio.sleep(1)
         assert found == [expected]
+
+
+async def test_a_server_that_cannot_begin_is_one_whose_calls_fail(
+    autojump_clock: MockClock,
+) -> None:
+    servers = {"desk": Memory(desk()), "left": "http://127.0.0.1:1/mcp"}
+    log = AuditLog("log", files=MemoryDisk())
+    client = GatewayClient(servers=servers, policy=AllowAll(), audit=log)
+    await client.disconnect("left")  # before it ran: this transport never will
+    async with client:
+        await client.invoke_tool("desk", "echo")
+        with pytest.raises(TransportError, match="disconnect and connect") as caught:
+            await client.invoke_tool("left", "echo")
+        assert caught.value.delivery == "not_sent"
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_at_every_step_of_its_end_a_server_takes_work_or_says_that_it_takes_none(
+    steps: int,
+) -> None:
+    upstream = Upstream.of("desk", Memory(desk()), breaker=BreakerOptions(), retry=RetryConfig())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_to_its_end, upstream)
+        nursery.cancel_scope.cancel()
+        with trio.CancelScope(shield=True):
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            with suppress(ClientClosed):
+                upstream.spawn(trio.lowlevel.checkpoint)
+    assert upstream.state == "closed"
+    with pytest.raises(ClientClosed):
+        upstream.spawn(trio.lowlevel.checkpoint)
+
+
+async def _to_its_end(upstream: Upstream, *, task_status: Any) -> None:
+    await upstream.run(task_status=task_status)
+
+
+async def test_what_a_removed_server_answered_is_forgotten_even_by_who_does_not_wait(
+    autojump_clock: MockClock,
+) -> None:
+    """Else the next server of that name would be asked through the answers of the old one."""
+
+    def offering(name: str) -> Any:
+        async def serve(incoming: Incoming) -> Any:
+            incoming.receive()
+            if incoming.method == "resources/read":
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.5)  # so long does its end take
+            return {"prompts": [{"name": name}], "ttlMs": 60_000}
+
+        return serve
+
+    disk = MemoryDisk()
+    async with open_client(offering("old"), disk) as client, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            with pytest.raises(GatewayError):
+                await client.read_resource("desk", "file:///a")
+
+        for leave in (client.disconnect, client.remove_server):
+            await client.connect("desk")
+            assert [one.name for one in await client.list_prompts("desk")] == ["old"]
+            assert client.statistics().cache.entries == 1
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(0.1) as scope:
+                await leave("desk")
+            assert scope.cancelled_caught
+            await trio.sleep(1)
+        await client.add_server("desk", Memory(offering("new")))
+        assert [one.name for one in await client.list_prompts("desk")] == ["new"]
+    assert [one["name"] for one in records(disk) if one["kind"] == "event"].count(
+        "server_removed"
+    ) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from attrs import define, field
 
@@ -428,3 +429,49 @@ async def test_a_server_that_was_removed_can_be_stopped():
         await client.add_server(server.server_id, PLAIN)
         await server.stop()
         assert [one.server_name for one in await client.list_servers()] == [server.server_id]
+
+
+async def test_the_next_server_of_that_name_is_not_the_one_that_was_started():
+    async with started() as (client, server):
+        name = server.server_id
+        await client.remove_server(name)
+        await client.add_server(name, PLAIN)
+        await server.stop()
+        assert server.stopped
+        assert [one.server_name for one in await client.list_servers()] == [name]
+        assert (await client.invoke_tool(name, "echo", {"text": "hi"})).raw
+
+
+async def test_a_server_that_is_removed_while_it_starts_was_closed():
+    mute = [sys.executable, "-S", "-I", "-c", "import sys; sys.stdin.read()"]
+    async with started() as (client, _), anyio.create_task_group() as tasks:
+
+        async def start() -> None:
+            with pytest.raises(ClientClosed):
+                await client.connect_local_server(mute, server_id="mute")
+
+        tasks.start_soon(start)
+        while "mute" not in [one.server_name for one in await client.list_servers()]:
+            await anyio.lowlevel.checkpoint()
+        await client.remove_server("mute")
+
+
+LISTING = """
+import json, sys
+for line in sys.stdin:
+    asked = json.loads(line)
+    result = {"prompts": [{"name": sys.argv[1]}], "ttlMs": 60000}
+    if asked["method"] == "server/discover":
+        result = {"supportedVersions": ["2026-07-28"], "capabilities": {"prompts": {}}}
+    result = {"resultType": "complete", **result}
+    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
+"""
+
+
+async def test_what_a_stopped_server_answered_is_no_answer_of_the_next_one():
+    async with started() as (client, _):
+        for name in ("first", "second"):
+            command = [sys.executable, "-S", "-I", "-c", LISTING, name]
+            server = await client.connect_local_server(command, server_id="desk")
+            assert [one.name for one in await client.list_prompts("desk")] == [name]
+            await server.stop()

@@ -248,6 +248,7 @@ class Legacy:
         self.asked: list[tuple[str, str]] = []
         self.deaf_to: set[str] = set()
         self.refuses: set[str] = set()
+        self.busy: anyio.Event | None = None
 
     def spawn(self, work: Callable[[], Any]) -> None:
         self.tasks.start_soon(work)
@@ -265,6 +266,8 @@ class Legacy:
 
     async def read(self, method: str, params: Mapping[str, Any], _: float) -> dict[str, Any]:
         await anyio.lowlevel.checkpoint()
+        if self.busy is not None:
+            await self.busy.wait()
         self.asked.append((method, params["uri"]))
         if method in self.refuses:
             raise RemoteError("no", code=-32000)
@@ -317,3 +320,44 @@ async def test_a_resource_that_cannot_be_watched_is_not_taken_for_watched(
         with pytest.raises(CallTimeout):
             async with server.subscription("a"):
                 raise AssertionError
+
+
+@pytest.mark.trio
+async def test_until_a_server_watches_again_changes_may_be_missed_and_that_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    """What changed after the stream came back, and before the server knew what to tell of."""
+    async with anyio.create_task_group() as tasks:
+        server = Legacy(tasks)
+        async with server.subscription("a") as changes:
+            server.busy = anyio.Event()
+            server.ears.opened()  # the server has forgotten what it was to watch
+            assert (await anext(changes)).kind == "gap"
+            with trio.move_on_after(5) as scope:
+                await anext(changes)
+            assert scope.cancelled_caught
+            server.busy.set()
+            assert (await anext(changes)).kind == "gap"
+            assert server.asked.count(("resources/subscribe", "a")) == 2
+
+
+@pytest.mark.trio
+async def test_every_task_that_waits_for_a_change_hears_of_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    told: list[Change] = []
+    with trio.fail_after(100):
+        async with (
+            open_client(Announcer(quiet)) as client,
+            client.subscribe("desk", tools_list=True) as changes,
+            trio.open_nursery() as readers,
+        ):
+
+            async def read() -> None:
+                told.extend([change async for change in changes])
+
+            readers.start_soon(read)
+            readers.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            await client.disconnect("desk")
+    assert told == []

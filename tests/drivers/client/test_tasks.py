@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from sark_trio import Elicitation, Handlers, TaskCancelled
-from sark_trio.errors import CallTimeout, ConnectError, ProtocolError, RemoteError
+from sark_trio.errors import CallTimeout, ConnectError, Denied, ProtocolError, RemoteError
 from sark_trio.transports.memory import Incoming
 from tests.support.audit_disk import MemoryDisk
 from tests.support.client import answer, audited, check_log, hang, open_client
@@ -182,3 +182,24 @@ async def test_only_the_configured_time_counts_against_a_server_that_has_a_task(
             await client.invoke_tool("desk", "echo", timeout_s=timeout_s)
         counted = client.statistics().servers["desk"].breaker
         assert (counted.failures > 0) == (failures > 0)
+
+
+@pytest.mark.trio
+@pytest.mark.security(37)
+async def test_a_blocked_tool_is_asked_no_more_about_its_task_which_is_ended(
+    autojump_clock: MockClock,
+) -> None:
+    worker, disk = Worker({"status": "working"}), MemoryDisk()
+    async with open_client(worker, disk, handlers=OFFERED) as client, trio.open_nursery() as tasks:
+
+        async def call() -> None:
+            with pytest.raises(Denied) as caught:
+                await client.invoke_tool("desk", "echo")
+            assert (caught.value.reason, caught.value.delivery) == ("blocked", "unknown")
+
+        tasks.start_soon(call)
+        await trio.sleep(3)
+        client.block("desk", "echo", reason="r")
+    assert worker.methods == ["tools/call", "tasks/get", "tasks/cancel"]
+    assert audited(disk, "outcome")[0]["outcome"] == "denied"
+    check_log(disk)

@@ -353,3 +353,25 @@ async def test_any_backend_of_httpcores_can_be_plugged_in() -> None:
         with anyio.fail_after(5):
             while pool.statistics().closing:
                 await checkpoint()
+
+
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_lease_may_come_back_at_every_step_of_the_pools_end(steps: int) -> None:
+    """Its connection is closed by then: there is nothing to drain, and no task to do it in."""
+    ending = anyio.CancelScope()
+
+    async def run(*, task_status: Any) -> None:
+        with ending:
+            await pool.run(task_status=task_status)
+
+    async with serve(answering) as server:
+        pool = ConnectionPool(backend=AnyIOBackend())
+        async with anyio.create_task_group() as group:
+            await group.start(run)
+            lease = await pool.lease(Origin("http", "127.0.0.1", server.port))
+            await lease.connection.send(HALF)
+            ending.cancel()
+            for _ in range(steps):
+                await checkpoint()
+            lease.release()
+        assert pool.draining == 0

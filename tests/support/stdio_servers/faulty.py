@@ -8,6 +8,7 @@ Standard library only: it starts fast.
 # pathlib takes longer to import than all the rest.
 import json
 import os
+import signal
 import sys
 
 TOOLS = [{"name": "echo", "inputSchema": {"type": "object"}}]
@@ -39,7 +40,7 @@ def call(message, log, numbers):
     os.write(log, b".")
     params = message["params"]
     arguments = params["arguments"]
-    if numbers is not None:
+    if numbers is not None and "number" in arguments:
         os.write(numbers, b"%d\n" % arguments["number"])
     token = params["_meta"].get("progressToken")
     names = {b"@ID": message["id"], b"@TOKEN": token, b"@HELD": HELD[0]}
@@ -54,8 +55,22 @@ def call(message, log, numbers):
         end = end.split()[0] if os.fstat(log).st_size == 1 else "answer"
     if end == "cut":
         write(b'{"jsonrpc":"2.0","id":')
+    if end == "held":
+        end = "answer" if os.access(sys.argv[1] + "-freed", os.F_OK) else "hang"
+    if end.startswith("raw"):
+        for text, times in arguments["raw"]:
+            for _ in range(times):
+                write(text.encode("latin-1"))
     if end in {"cut", "die"}:
         os._exit(9)
+    if end == "close stdout":
+        os.close(1)
+    if end == "close stdin":
+        os.close(0)
+        signal.pause()
+    if end == "stderr":
+        os.write(2, b"x" * 65_535 + b"\n")
+        end = "answer"
     if end == "hang":
         HELD[0] = message["id"]
     if end == "answer":

@@ -10,6 +10,7 @@ from sark_trio.auth.forms import (
     jwt_bearer,
     proven,
     refresh_grant,
+    revocation,
     secrets_in,
     token_exchange,
 )
@@ -54,6 +55,10 @@ def test_every_grant_names_its_resource() -> None:
     assert "scope" not in forms[3]
     assert forms[4]["requested_token_type"] == "urn:ietf:params:oauth:token-type:id-jag"
     assert parse_qs(encode_form(forms[2]))[b"scope"] == [b"a b"]
+
+
+def test_what_is_revoked_says_what_it_is() -> None:
+    assert revocation("t", "refresh_token") == {"token": "t", "token_type_hint": "refresh_token"}
 
 
 def test_four_ways_to_prove_who_asks() -> None:

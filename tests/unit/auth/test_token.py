@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from sark_trio.auth.token import NonceNeeded, TokenRefused, TokenSet, id_jag_in, token_in
+from sark_trio.auth.token import (
+    NonceNeeded,
+    TokenRefused,
+    TokenSet,
+    check_revoked,
+    id_jag_in,
+    token_in,
+)
 from sark_trio.errors import AuthenticationRequired
 
 GOOD = {"access_token": "tok", "token_type": "bearer"}
@@ -113,3 +120,13 @@ def test_an_identity_assertion() -> None:
         id_jag_in(200, json.dumps({**good, "issued_token_type": "other"}).encode())
     with pytest.raises(TokenRefused):
         id_jag_in(400, b'{"error": "invalid_request"}')
+
+
+def test_what_a_revocation_is_answered_with() -> None:
+    check_revoked(200, b"")
+    check_revoked(200, b"whatever it is")
+    with pytest.raises(AuthenticationRequired, match="answered HTTP 503"):
+        check_revoked(503, b"")
+    with pytest.raises(TokenRefused, match="unsupported_token_type") as caught:
+        check_revoked(400, b'{"error": "unsupported_token_type"}')
+    assert caught.value.code == "unsupported_token_type"

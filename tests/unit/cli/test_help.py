@@ -29,6 +29,18 @@ def commands(parser: Parser, name: str = "sark") -> Iterator[tuple[str, Parser]]
 COMMANDS = dict(commands(make_parser()))
 
 
+def test_each_command_has_its_words_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text = make_parser().format_help()
+    _, _, below = text.partition("\ncommands:\n  COMMAND\n")
+    lines = below.partition("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in lines] == list(
+        dict.fromkeys(name.split()[1] for name in COMMANDS)
+    )
+    assert len({line.index(line.split(maxsplit=1)[1]) for line in lines}) == 1
+    assert max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_has_a_sentence_and_examples_that_parse(name: str) -> None:
     parser = COMMANDS[name]

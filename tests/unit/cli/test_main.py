@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from sark_trio.cli import audit
 from sark_trio.cli.demo import story
 from sark_trio.cli.demo.machinery import Failed, Stage
 from sark_trio.cli.main import main
 from sark_trio.errors import ConnectError
+from sark_trio.stores import audit
 
 
 def _break(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:

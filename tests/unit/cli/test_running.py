@@ -93,6 +93,6 @@ def test_the_command_says_that_it_was_interrupted(
     def interrupted(*_: object) -> None:
         raise Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr("sark_trio.cli.audit.verify_directory", interrupted)
+    monkeypatch.setattr("sark_trio.stores.audit.verify_directory", interrupted)
     assert main(["audit", "verify", "."]) == 143
     assert capsys.readouterr().err == "sark: interrupted\n"

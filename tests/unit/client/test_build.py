@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from sark_trio import AllowAll, AuditLog, GatewayClient, JwksUrl, Opa, Principal, Rego, load
 from sark_trio.client.build import audit_of, client_of, policy_of, principal_of, verifier_of
-from sark_trio.client.config import IdentitySettings, PolicySettings, Settings
+from sark_trio.client.config import AuditSettings, IdentitySettings, PolicySettings, Settings
 from sark_trio.errors import ConfigError
 from tests.support.governance import POLICIES
 from tests.support.tokens import AUDIENCE, ISSUER, Issuer
@@ -94,10 +95,24 @@ def test_without_a_log_there_is_no_client(tmp_path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_is_an_error_of_the_file(tmp_path: Path) -> None:
-    wrong = settings(tmp_path, '[audit]\ndirectory = "a"\nfsync = "never"\n')
+    wrong = evolve(
+        settings(tmp_path, ""),
+        audit=AuditSettings(directory=tmp_path, fsync="never"),  # type: ignore[arg-type]
+    )
     with pytest.raises(ConfigError, match="fsync") as caught:
         audit_of(wrong)
     assert caught.value.source == str(tmp_path / "sark.toml")
+
+
+@pytest.mark.parametrize("option", ["timeout_s = 3000", "grace_s = nan", "concurrent_max = 0"])
+def test_what_the_client_refuses_stands_in_the_file(tmp_path: Path, option: str) -> None:
+    wrong = settings(tmp_path, f'[audit]\ndirectory = "a"\n[client]\n{option}\n')
+    with pytest.raises(ConfigError, match=f"sark.toml: {option.split(maxsplit=1)[0]}: "):
+        client_of(wrong)
+    broken = f'[audit]\ndirectory = "a"\n[policy]\nrego = "{tmp_path}/no.rego"\n'
+    with pytest.raises(ConfigError, match=r"no\.rego: can not be read: No such file") as caught:
+        client_of(settings(tmp_path, broken))
+    assert caught.value.source == str(tmp_path / "no.rego")
 
 
 def identity(**fields: Any) -> IdentitySettings:

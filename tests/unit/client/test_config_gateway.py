@@ -13,7 +13,7 @@ from sark_trio.machines.limiter import RateOptions
 
 
 def read(data: dict[str, Any]) -> GatewaySettings:
-    return read_gateway(Table(data, "sark.toml", "gateway", {"KEY": "a-secret-key-12345"}))
+    return read_gateway(Table(data, "sark.toml", ("gateway",), {"KEY": "a-secret-key-12345"}))
 
 
 def test_nothing_is_the_default() -> None:

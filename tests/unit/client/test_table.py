@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import date, time
 from typing import Any
 
 import pytest
+from attrs import define, field, validators
 
 from sark_trio.client.table import Table
 from sark_trio.errors import ConfigError
 
 
 def table(**data: Any) -> Table:
-    return Table(data, "file.toml", path="top", environ={"A": "one", "B_2": "two"})
+    return Table(data, "file.toml", path=("top",), environ={"A": "one", "B_2": "two"})
 
 
 def test_values_are_taken_with_their_type() -> None:
@@ -27,9 +30,8 @@ def test_values_are_taken_with_their_type() -> None:
     assert some.strings("single") == ("c",)
     assert some.strings("missing", ("d",)) == ("d",)
     assert some.mapping("missing") == {}
-    assert some.table("missing").path == "top.missing"
-    some.take("below", dict)
-    some.finish()
+    assert some.table("missing").path == ("top", "missing")
+    assert some.table("below").data == {}
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,7 @@ def test_values_are_taken_with_their_type() -> None:
         ("${env:A}-${B_2}", "one-two"),
         ("$A {A} ${} ${1}", "$A {A} ${} ${1}"),
         ("${A", "${A"),
+        ("${C:-three}${C:-}${A:-x}", "threeone"),
     ],
 )
 def test_variables_stand_in_braces(text: str, expanded: str) -> None:
@@ -51,9 +54,11 @@ def test_what_a_variable_holds_is_not_expanded_again() -> None:
 
 
 def test_an_unset_variable_is_named_with_the_key() -> None:
-    with pytest.raises(ConfigError, match=r"file.toml: top.x: the environment has no variable C$"):
+    with pytest.raises(
+        ConfigError, match=r"file.toml: top.x: the environment has no variable C: set it$"
+    ):
         table(x="${C}").take("x", str)
-    with pytest.raises(ConfigError, match=r"top.env.K: the environment has no variable C$"):
+    with pytest.raises(ConfigError, match=r"top.env.K: the environment has no variable C: set it$"):
         table(env={"K": "${C}"}).mapping("env")
 
 
@@ -80,16 +85,86 @@ def test_tables_know_where_they_are() -> None:
     assert str(Table({}, "f").error("wrong")) == "f: wrong"
 
 
-def test_unknown_keys_are_refused_with_the_nearest_known_one() -> None:
-    some = table(tiemout_s=1, other=2)
-    some.number("timeout_s")
-    with pytest.raises(
-        ConfigError, match=r"top.tiemout_s: unknown key; did you mean 'timeout_s'\?"
-    ):
-        some.finish()
-    some.finish(ignore={"tiemout_s", "other"})
-    with pytest.raises(ConfigError, match=r"top.other: unknown key$"):
-        some.finish(ignore={"tiemout_s"})
+def test_what_only_an_editor_asks_for_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"top.x: nobody is asked for \$\{input:key\}: use"):
+        table(x="${input:key}").take("x", str)
+
+
+def test_an_odd_key_is_quoted_as_in_the_file() -> None:
+    assert str(table().error("wrong", "tools", "*")) == 'file.toml: top.tools."*": wrong'
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("tiemout_s", "; did you mean 'timeout_s'?"),
+        ("timeout-s", "; did you mean 'timeout_s'?"),
+        ("URL", "; did you mean 'url'?"),
+        ("other", "; there are timeout_s, url"),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_nearest_known_one(key: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        table(url=1, **{key: 2}).only("timeout_s", "url")
+    assert str(caught.value) == f"file.toml: top.{key}: unknown key{hint}"
+    table(url=1, **{key: 2}).only("timeout_s", "url", key)
+    with pytest.raises(ConfigError, match=r"unknown key$"):
+        table(zebra=1).only(*(f"key_{number}" for number in range(13)))
+
+
+def test_a_key_of_another_kind_says_of_which() -> None:
+    kinds = {"a": ("x", "both"), "b": ("y", "both"), "c": ("y",)}
+    table(x=1, both=2, none=3).for_kind("a", kinds)
+    with pytest.raises(ConfigError, match=r"top\.y: is for 'b' and 'c', not for 'a'$"):
+        table(x=1, y=2).for_kind("a", kinds)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({"token": "hunter2"}, "a table"),
+        (["hunter2"], "a list"),
+        (True, "true"),
+        (None, "null"),
+        (date(2026, 1, 1), "a date or time"),
+        (time(1), "a date or time"),
+        (3, "3"),
+        (10**80, "1" + "0" * 59 + "..."),
+    ],
+)
+def test_a_wrong_value_is_shown_as_the_file_has_it(value: object, shown: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        table(x=value).take("x", str)
+    assert caught.value.message == f"file.toml: top.x: expected a string, got {shown}"
+
+
+def test_numbers_of_seconds_are_asked_for_as_such() -> None:
+    with pytest.raises(ConfigError, match="expected a number of seconds, got '30s'"):
+        table(wait_s="30s").number("wait_s")
+    with pytest.raises(ConfigError, match="expected a number, got '9'"):
+        table(per_s="9").number("per_s")
+
+
+@define
+class Made:
+    size: int = field(default=1, validator=validators.in_([1, 2]))
+
+
+def test_what_is_made_of_a_table_is_placed_at_the_member_that_is_wrong() -> None:
+    def locate(path: Sequence[str]) -> int:
+        return {("sizes", "size"): 7, ("sizes",): 6}[tuple(path)]
+
+    some = Table({"sizes": {"size": 3}}, "f", locate=locate)
+    with pytest.raises(ConfigError) as caught:
+        some.options("sizes", Made)
+    assert str(caught.value).startswith("f:6: sizes: 'size' must be in [1, 2]")
+    with pytest.raises(ConfigError) as caught:
+        some.table("sizes").made(refuse)
+    assert str(caught.value) == "f:7: sizes: size: no"
+
+
+def refuse() -> None:
+    raise ConfigError("no", source="size")
 
 
 def test_the_environment_is_in_no_repr() -> None:

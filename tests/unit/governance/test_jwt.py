@@ -259,6 +259,14 @@ def test_claims_are_checked(changes: dict[str, Any], expected: str) -> None:
     assert reason(verifier(), token(body=claims(**changes))) == expected
 
 
+def test_a_principal_lasts_as_long_as_its_token() -> None:
+    check, text = verifier(leeway_s=10), token(EC, "ES256", claims(exp=NOW + 5), kid="1")
+    expires_at = check.verify_nowait(text, NOW).expires_at
+    assert expires_at == NOW + 15
+    assert check.verify_nowait(text, expires_at - 0.001).id == "alice"
+    assert reason(check, text, expires_at) == "token_expired"
+
+
 @pytest.mark.security(5)
 def test_the_leeway_is_exact() -> None:
     check = verifier(leeway_s=10)

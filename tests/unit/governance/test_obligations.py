@@ -6,7 +6,9 @@ import pytest
 
 from sark_trio.governance.obligations import (
     LimitResult,
+    RequireApproval,
     apply_obligations,
+    approval_wanted,
     parse_obligations,
     strip_parameters,
 )
@@ -42,11 +44,24 @@ def test_none_is_none() -> None:
         [{"type": "limit_result", "bytes_max": 1.5}],
         [{"type": "limit_result", "bytes_max": True}],
         [{"type": "limit_result", "bytes_max": -1}],
+        [{"type": "require_approval", "message": None}],
+        [{"type": "require_approval", "message": "x" * 1025}],
+        [{"type": "require_approval", "by": "boss"}],
     ],
 )
 def test_what_is_not_understood_is_refused(obligations: Any) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         parse_obligations(obligations)
+
+
+def test_one_word_is_enough_and_takes_nothing_away() -> None:
+    both = parse_obligations(
+        [REDACT, {"type": "require_approval", "message": "why"}, {"type": "require_approval"}]
+    )
+    assert approval_wanted(both) == RequireApproval("why")
+    assert approval_wanted(both[:1]) is None
+    assert apply_obligations({"content": []}, both[1:]).value == {"content": []}
+    assert strip_parameters({"a": 1}, both).arguments == {"a": 1}
 
 
 def test_parsing_does_not_consume_its_input() -> None:

@@ -374,6 +374,21 @@ def test_a_closed_governor_denies_and_lets_its_engine_go() -> None:
     assert (verdict.allow, verdict.reason) == (False, "no_policy")
 
 
+def test_an_engine_that_holds_something_is_told_to_let_go_of_it() -> None:
+    class Holding(Answers):
+        retired = 0
+
+        def retire(self) -> None:
+            self.retired += 1
+
+    engine = Holding(YES)
+    governor = Governor(policy=engine)
+    assert decide(governor).allow
+    governor.close()
+    governor.close()
+    assert engine.retired == 1
+
+
 def test_what_is_blocked_is_denied_and_no_policy_is_asked() -> None:
     policy = Answers(YES)
     governor = Governor(policy=policy)

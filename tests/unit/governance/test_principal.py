@@ -31,6 +31,13 @@ def test_a_principal_has_no_place_for_a_token() -> None:
     assert not [field.name for field in attrs.fields(Principal) if "token" in field.name]
 
 
+def test_when_its_credential_ends_is_no_fact_about_a_caller() -> None:
+    who, renewed = Principal(id="a", expires_at=1), Principal(id="a", expires_at=2.5)
+    assert who == renewed
+    assert hash(Principal(id="a")) == hash(renewed)
+    assert (who.expires_at, renewed.expires_at, Principal(id="a").expires_at) == (1, 2.5, None)
+
+
 @pytest.mark.fault(17)
 def test_anonymous_is_somebody_without_rights() -> None:
     nobody = Principal.anonymous()
@@ -53,6 +60,8 @@ def test_an_id_that_is_no_name_is_refused(name: object) -> None:
         {"trust_level": object()},
         {"environment": b"prod"},
         {"credential_hash": 7},
+        {"expires_at": "soon"},
+        {"expires_at": True},
     ],
 )
 def test_a_fact_of_the_wrong_kind_is_refused(wrong: dict[str, Any]) -> None:

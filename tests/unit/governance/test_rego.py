@@ -215,6 +215,14 @@ def test_an_answer_that_is_too_large_denies() -> None:
     assert (large.allow, large.reason) == (False, "policy_error")
 
 
+@pytest.mark.parametrize("answer", ["{", '{"result": [], "result": []}'])
+def test_an_answer_that_is_no_json_denies(answer: str) -> None:
+    decision = engine("allow := true").read(answer)
+    assert (decision.allow, decision.reason) == (False, "policy_error")
+    assert decision.fault is not None
+    assert decision.fault.startswith("not JSON")
+
+
 class PanicException(BaseException):
     """What PyO3 raises for a Rust panic."""
 

@@ -9,6 +9,9 @@ import pytest
 
 from sark_trio.errors import InvalidArguments, ProtocolError
 from sark_trio.mcp.asking import (
+    ELICIT,
+    ROOTS,
+    SAMPLE,
     Elicitation,
     Root,
     Sampling,
@@ -27,6 +30,11 @@ def asked(**params: Any) -> Elicitation | UrlElicitation:
     return parse_elicitation({"message": "why", **params}, server="s")
 
 
+def test_the_words_of_the_protocol() -> None:
+    asked = (ELICIT, SAMPLE, ROOTS)
+    assert asked == ("elicitation/create", "sampling/createMessage", "roots/list")
+
+
 def test_without_a_mode_it_is_a_form() -> None:
     form = asked(requestedSchema=FORM)
     assert isinstance(form, Elicitation)
@@ -37,6 +45,17 @@ def test_a_url_says_where_it_leads() -> None:
     url = asked(mode="url", url="https://user@evil.example/login?x", elicitationId="e")
     assert isinstance(url, UrlElicitation)
     assert (url.host, url.elicitation_id) == ("evil.example", "e")
+    assert UrlElicitation(server="s", message="why", url="urn:x").host == ""
+
+
+def test_a_message_and_a_url_may_be_long() -> None:
+    base = "http://a.example/"
+    longest = base + "x" * (8_192 - len(base))
+    url = asked(message="x" * 65_536, mode="url", url=longest)
+    assert isinstance(url, UrlElicitation)
+    assert (len(url.message), url.url) == (65_536, longest)
+    with pytest.raises(ProtocolError, match="too long"):
+        asked(mode="url", url=longest + "x")
 
 
 @pytest.mark.parametrize(
@@ -45,6 +64,8 @@ def test_a_url_says_where_it_leads() -> None:
         {"message": 1, "requestedSchema": FORM},
         {"message": "x" * 65_537, "requestedSchema": FORM},
         {"message": "x", "mode": "voice"},
+        {"message": "x", "mode": "voice", "url": "https://a.example/"},
+        {"message": "x", "mode": "url", "url": ""},
         {"message": "x"},
         {"message": "x", "mode": "url"},
         *(
@@ -63,8 +84,9 @@ def test_a_url_says_where_it_leads() -> None:
     ],
 )
 def test_a_malformed_elicitation_is_refused(params: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="malformed"):
+    with pytest.raises(ProtocolError, match="malformed") as caught:
         parse_elicitation(params, server="s")
+    assert caught.value.delivery == "answered"
 
 
 def test_answers_to_a_form() -> None:
@@ -115,10 +137,19 @@ def test_a_sampling_request_is_read_whole() -> None:
         modelPreferences={"speedPriority": 1},
         tools=[{"name": "t", "inputSchema": {}}, 7],
         toolChoice={"mode": "required"},
+        metadata={"k": 1},
     )
+    assert (made.model_preferences, made.metadata) == ({"speedPriority": 1}, {"k": 1})
+    assert made.tools == ({"name": "t", "inputSchema": {}},)
     assert (made.max_tokens, made.system_prompt, made.temperature) == (5, "be brief", 1.0)
     assert (made.stop_sequences, made.tool_choice, len(made.tools)) == (("x",), "required", 1)
     assert len(made.messages) == 3
+
+
+def test_a_sampling_request_with_the_least() -> None:
+    made = parse_sampling({"messages": [text()] * 10_000, "maxTokens": 0}, server="s")
+    assert (len(made.messages), made.max_tokens, made.tool_choice) == (10_000, 0, "auto")
+    assert Sampling(server="s", messages=(), max_tokens=1).tool_choice == "auto"
 
 
 @pytest.mark.parametrize("temperature", [True, "0.5", 10**400, -(10**400), None])
@@ -131,6 +162,7 @@ def test_a_temperature_that_is_no_number_is_none(temperature: Any) -> None:
     [
         [{"role": "system", "content": {"type": "text"}}],
         [{"role": "user"}],
+        [{"role": "user", "content": [text()["content"], {}]}],
         [{"role": ["user"], "content": {"type": "text"}}],
         [text(), uses("1"), text()],
         [text(), uses("1", "2"), results("1")],
@@ -143,7 +175,16 @@ def test_messages_that_do_not_fit_together_are_refused(messages: list[Any]) -> N
         sampling(*messages)
 
 
-@pytest.mark.parametrize("params", [{}, {"messages": [], "maxTokens": "5"}, {"messages": 1}])
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"messages": [], "maxTokens": "5"},
+        {"messages": [], "maxTokens": -1},
+        {"messages": 1},
+        {"messages": [text()] * 10_001, "maxTokens": 5},
+    ],
+)
 def test_a_malformed_sampling_request_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match="malformed"):
         parse_sampling(params, server="s")
@@ -152,8 +193,15 @@ def test_a_malformed_sampling_request_is_refused(params: dict[str, Any]) -> None
 def test_the_answer_of_a_model_is_the_official_one() -> None:
     made = sampling_result({"model": "m", "content": {"type": "text", "text": "x"}})
     assert mcp_types.CreateMessageResult.model_validate(made).role == "assistant"
-    for wrong in ({}, {"model": "m"}, {"model": "m", "content": {}}, {"role": "x", "model": "m"}):
-        with pytest.raises(InvalidArguments):
+    block = {"type": "text", "text": "x"}
+    for wrong, words in (
+        ({"content": block}, "no 'model'"),
+        ({"role": "x", "model": "m", "content": block}, "unknown role"),
+        ({"model": "m"}, "no content"),
+        ({"model": "m", "content": {}}, "no content"),
+        ({"model": "m", "content": [block, {}]}, "no content"),
+    ):
+        with pytest.raises(InvalidArguments, match=words):
             sampling_result(wrong)
 
 
@@ -165,3 +213,4 @@ def test_roots_are_file_uris() -> None:
         Root("https://a.example")
     with pytest.raises(InvalidArguments, match="more than"):
         roots_result([Root("file:///a")] * 1_001)
+    assert len(roots_result([Root("file:///a")] * 1_000)["roots"]) == 1_000

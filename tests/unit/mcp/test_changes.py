@@ -7,7 +7,7 @@ from typing import Any
 import mcp_types
 import pytest
 
-from sark_trio.mcp.changes import Change, Interest, parse_change
+from sark_trio.mcp.changes import ACKNOWLEDGED, LISTEN, Change, Interest, parse_change
 from sark_trio.mcp.messages import Notification
 
 ALL = Interest(
@@ -25,6 +25,13 @@ def test_the_filter_is_the_official_one() -> None:
     assert theirs.tools_list_changed
     assert theirs.resource_subscriptions == ["file:///a"]
     assert asked["taskIds"] == ["t"]
+    assert set(asked) == {
+        "toolsListChanged",
+        "promptsListChanged",
+        "resourcesListChanged",
+        "resourceSubscriptions",
+        "taskIds",
+    }
     assert Interest(prompts_list=True).notifications() == {"promptsListChanged": True}
     assert not Interest()
 
@@ -52,6 +59,7 @@ def test_only_what_is_wanted_is_wanted() -> None:
     changes += [Change("resource", "file:///a"), Change("task", "t")]
     assert all(map(ALL.wants, changes))
     assert not any(map(Interest(resources=["file:///b"]).wants, changes))
+    assert Interest(resources=["file:///a", "file:///b"]).wants(Change("resource", "file:///a"))
     assert Interest().wants(Change("gap"))
 
 
@@ -59,7 +67,8 @@ def test_a_resource_stands_for_what_is_below_it() -> None:
     wants = Interest(resources=["file:///a"]).wants
     assert wants(Change("resource", "file:///a/b"))
     assert not wants(Change("resource", "file:///ab"))
-    assert not wants(Change("resource", None))
+    assert wants(Change("resource", None)) is False
+    assert not Interest(resources="file:///a~").wants(Change("resource", "file:///a/b"))
 
 
 def test_what_a_server_does_not_honour_is_named() -> None:
@@ -67,9 +76,18 @@ def test_what_a_server_does_not_honour_is_named() -> None:
     partly = {"toolsListChanged": True, "resourceSubscriptions": []}
     assert set(ALL.unheard(partly)) == set(ALL.notifications()) - {"toolsListChanged"}
     assert len(ALL.unheard(None)) == 5
+    two = Interest(tasks=["t", "u"])
+    assert two.unheard({"taskIds": ["u"]}) == ("taskIds",)
+    assert two.unheard({"taskIds": ["u", "t"]}) == ()
+
+
+def test_the_words_of_the_protocol() -> None:
+    assert LISTEN == "subscriptions/listen"
+    assert ACKNOWLEDGED == "notifications/subscriptions/acknowledged"
 
 
 @pytest.mark.parametrize("bad", [[""], [1], ["x"] * 1_001])
 def test_subjects_are_a_bounded_number_of_strings(bad: Any) -> None:
     with pytest.raises(ValueError, match="resources"):
         Interest(resources=bad)
+    assert len(Interest(resources=["x"] * 1_000).resources) == 1_000

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sark_trio.errors import InvalidArguments, ProtocolError, RemoteError
+from sark_trio.mcp import codec
 from sark_trio.mcp.codec import (
     decode,
     encode_error,
@@ -204,6 +205,56 @@ def test_a_key_that_stands_twice_is_refused_at_every_depth(text: str) -> None:
     for data in (text.encode(), text.replace(",", ", ").encode()):
         with pytest.raises(ProtocolError, match="twice"):
             decode(data)
+
+
+@pytest.mark.parametrize(
+    ("members", "what"),
+    [
+        ({"id": 1, "method": "m", "result": {}}, "'method' beside 'result' or 'error'"),
+        ({"id": 1, "method": "m", "params": []}, "'params' is not an object"),
+        ({"id": 1, "result": {}, "error": {}}, "'result' beside 'error'"),
+        ({"result": {}}, "a result without an id"),
+        ({"id": 1, "result": []}, "'result' is not an object"),
+        ({"id": 1}, "none of 'method', 'result' and 'error'"),
+        ({"id": 1, "error": []}, "'error' is not an object"),
+        ({"id": 1, "error": {"message": ""}}, "the error's code is not an integer"),
+        ({"id": 1, "error": {"code": 1}}, "the error's message is not a string"),
+        ({"id": True, "result": {}}, "'id' is neither an integer nor a string"),
+    ],
+)
+def test_what_is_wrong_with_a_message_is_said(members: dict[str, Any], what: str) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(json.dumps({"jsonrpc": "2.0", **members}).encode())
+    assert str(caught.value) == f"not a JSON-RPC message: {what}"
+
+
+def test_a_peers_words_are_quoted_and_cut() -> None:
+    with pytest.raises(ProtocolError) as caught:
+        result_of(Success(1, {"resultType": "x" * 300}))
+    assert str(caught.value) == f"unknown resultType '{'x' * 200}'"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encode_request(1, "tools/call", {"name": "a"}),
+        encode_request("one", "tools/list"),
+        encode_notification("notifications/progress", {"progress": 1}),
+        encode_notification("notifications/initialized"),
+        encode_result(1, {"content": []}),
+        encode_error(1, -32601, "no"),
+        encode_error(None, -32601, "no"),
+    ],
+)
+def test_what_is_compact_is_read_once(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second reading costs many times the first. Room for a second ``"id":0`` calls for it."""
+    read: list[bytes] = []
+    monkeypatch.setattr(codec, "_refuse_duplicates", read.append)
+    decode(data)
+    decode(data + b" " * len(',"id":'))
+    assert not read
+    decode(data + b" " * len(',"id":0'))
+    assert read
 
 
 def test_a_large_integer_is_exact() -> None:

@@ -94,7 +94,9 @@ def test_silence_says_legacy_on_stdio() -> None:
 
 
 def test_silence_says_nothing_on_http() -> None:
-    assert "in time" in failed(Negotiation("http").on_silence()).message
+    step = failed(Negotiation("http").on_silence())
+    assert step == Failed("no MCP version agreed: the server did not answer in time")
+    assert not step.try_sse
 
 
 def test_a_server_that_dies_of_the_probe_is_started_again() -> None:
@@ -106,7 +108,8 @@ def test_a_server_that_dies_of_the_probe_is_started_again() -> None:
 def test_a_server_that_dies_of_initialize_too_has_failed() -> None:
     negotiation = Negotiation("stdio")
     negotiation.on_process_exit()
-    assert "process ended" in failed(negotiation.on_process_exit()).message
+    step = failed(negotiation.on_process_exit())
+    assert step.message == "no MCP version agreed: the server process ended"
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 415, 422, 302, 204])
@@ -387,13 +390,14 @@ def test_after_the_end_every_input_is_a_fault_and_changes_nothing() -> None:
         negotiation.on_silence(),
         negotiation.on_process_exit(),
     ):
-        assert isinstance(answer, Fault)
+        assert answer == Fault("the negotiation has ended")
     assert negotiation.next() == end
 
 
 def test_inputs_of_the_other_transport_are_faults() -> None:
-    assert isinstance(Negotiation("stdio").on_http_status(404), Fault)
-    assert isinstance(Negotiation("http").on_process_exit(), Fault)
+    no_status = Fault("there are no HTTP statuses on this transport")
+    assert Negotiation("stdio").on_http_status(404) == no_status
+    assert Negotiation("http").on_process_exit() == Fault("there is no process on this transport")
 
 
 def test_options_are_checked() -> None:

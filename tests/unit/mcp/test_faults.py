@@ -7,6 +7,9 @@ import pytest
 
 from sark_trio.errors import RemoteError
 from sark_trio.mcp.faults import (
+    INTERNAL_ERROR,
+    INVALID_REQUEST,
+    HandlerFailed,
     HeaderMismatch,
     InvalidParams,
     MethodNotFound,
@@ -41,6 +44,12 @@ def test_a_code_has_its_type(code: int, kind: type[RemoteError]) -> None:
         "s",
         "answered",
     )
+
+
+def test_codes_of_our_own_answers() -> None:
+    ours = (INVALID_REQUEST, INTERNAL_ERROR)
+    assert ours == (mcp_types.INVALID_REQUEST, mcp_types.INTERNAL_ERROR)
+    assert HandlerFailed("no").delivery == "answered"
 
 
 def test_what_an_error_says_is_read_and_never_trusted() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from calendar import monthrange
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sark_trio.errors import InvalidArguments, ProtocolError
-from sark_trio.mcp.forms import parse_form
+from sark_trio.mcp.forms import Field, Form, parse_form
 
 
 def form(required: tuple[str, ...] = (), **properties: Any) -> Any:
@@ -45,6 +46,8 @@ def test_fields_that_the_form_does_not_have_are_refused() -> None:
         ({"type": "string", "format": "email"}, "a@b.example", "nobody"),
         ({"type": "string", "format": "uri"}, "https://a.example/b", "no uri"),
         ({"type": "string", "format": "uri"}, "urn:x", "http://[broken"),
+        ({"type": "string", "format": "uri"}, "urn:x", "nothing"),
+        ({"type": "string", "format": "uri"}, "urn:x", "urn:a b"),
         ({"type": "string", "format": "date"}, "2026-07-28", "2026-13-01"),
         ({"type": "string", "format": "date"}, "2028-02-29", "2026-02-29"),
         ({"type": "string", "format": "date"}, "2000-02-29", "1900-02-29"),
@@ -72,6 +75,9 @@ def test_fields_that_the_form_does_not_have_are_refused() -> None:
         ({"type": "string", "enum": ["a", "b"]}, "a", "c"),
         ({"type": "string", "oneOf": [{"const": "#f00", "title": "Red"}]}, "#f00", "Red"),
         ({"type": "number", "minimum": 0, "maximum": 1}, 0.5, 2),
+        ({"type": "number", "minimum": 0, "maximum": 1}, 1, 1.5),
+        ({"type": "string", "minLength": 2, "maxLength": 3}, "xyz", "wxyz"),
+        ({"type": "array", "minItems": 2, "maxItems": 3}, ["a", "b"], ["a"]),
         ({"type": "integer"}, 3.0, 3.5),
         ({"type": "integer", "minimum": 18}, 18, 17),
         ({"type": "boolean"}, True, "yes"),
@@ -86,6 +92,65 @@ def test_a_value_is_held_to_its_schema(schema: dict[str, Any], good: Any, bad: A
     with pytest.raises(InvalidArguments, match="'field'") as caught:
         made.complete({"field": bad})
     assert "Red" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "problem"),
+    [
+        ({"type": "string", "enum": ["a"]}, "b", "is none of its choices"),
+        ({"type": "string", "minLength": 1}, "", "is too short or too long"),
+        ({"type": "number", "maximum": 1}, 2, "is too small or too large"),
+        ({"type": "array", "minItems": 1}, [], "has too few or too many items"),
+        (
+            {"type": "array", "items": {"enum": ["a"]}},
+            ["a", "z"],
+            "has an item that is none of its choices",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(schema: dict[str, Any], value: Any, problem: str) -> None:
+    with pytest.raises(InvalidArguments) as caught:
+        form(field=schema).complete({"field": value})
+    assert str(caught.value) == f"the form's field 'field' {problem}"
+
+
+@pytest.mark.parametrize("month", range(1, 13))
+@pytest.mark.parametrize("year", [2026, 2028])
+def test_a_month_has_its_days(year: int, month: int) -> None:
+    made = form(day={"type": "string", "format": "date"})
+    _, days = monthrange(year, month)
+    assert made.complete({"day": f"{year}-{month:02}-{days}"})
+    with pytest.raises(InvalidArguments, match="is no date"):
+        made.complete({"day": f"{year}-{month:02}-{days + 1}"})
+
+
+def test_everything_that_a_field_says_is_read() -> None:
+    schema = {"type": "string", "title": "T", "description": "d", "default": "x", "enum": ["x"]}
+    made = parse_form({"properties": {"a": schema, "b": {}, "c": {"type": ["string"]}}})
+    first, second, third = made.fields
+    assert first == Field(
+        name="a",
+        kind="string",
+        title="T",
+        description="d",
+        required=False,
+        has_default=True,
+        default="x",
+        choices={"x": "x"},
+        schema=schema,
+    )
+    assert second == Field(name="b", kind="string", required=False, has_default=False)
+    assert (third.kind, third.title) == ("", None)
+    assert (Field(name="b", kind="").required, Field(name="b", kind="").has_default) == (False,) * 2
+
+
+def test_limits_of_a_form_are_inclusive() -> None:
+    made = parse_form({"properties": {str(n): {} for n in range(256)}})
+    assert isinstance(made, Form)
+    assert len(made.fields) == 256
+    assert made.complete({"0": "x" * 65_536})
+    many = form(a={"type": "string", "enum": [str(n) for n in range(10_001)]})
+    assert len(many.fields[0].choices) == 10_000
 
 
 def test_a_format_or_kind_of_a_later_revision_is_let_through() -> None:
@@ -124,8 +189,9 @@ def test_choices_have_titles() -> None:
     ],
 )
 def test_what_is_no_form_is_refused(schema: Any) -> None:
-    with pytest.raises(ProtocolError, match="form is malformed"):
+    with pytest.raises(ProtocolError, match="form is malformed") as caught:
         parse_form(schema)
+    assert caught.value.delivery == "answered"
 
 
 JSON = st.recursive(

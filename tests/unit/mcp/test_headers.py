@@ -79,7 +79,7 @@ def test_a_value_without_a_form_is_refused() -> None:
         encode_value("\ud800")
     with pytest.raises(InvalidArguments, match="longer"):
         encode_value("x" * (VALUE_CHARS_MAX + 1))
-    assert len(encode_value("x" * VALUE_CHARS_MAX)) == VALUE_CHARS_MAX
+    assert len(encode_value("x" * VALUE_CHARS_MAX)) == VALUE_CHARS_MAX == 8_192
 
 
 def test_every_modern_request_names_version_and_method() -> None:
@@ -95,6 +95,9 @@ def test_every_modern_request_names_version_and_method() -> None:
         ("tools/call", {"name": "get"}, "get"),
         ("prompts/get", {"name": "hé"}, "=?base64?aMOp?="),
         ("resources/read", {"uri": "file:///a"}, "file:///a"),
+        ("tasks/get", {"taskId": "t"}, "t"),
+        ("tasks/update", {"taskId": "t"}, "t"),
+        ("tasks/cancel", {"taskId": "t"}, "t"),
     ],
 )
 def test_some_requests_name_their_subject(method: str, params: Any, value: str) -> None:
@@ -137,6 +140,7 @@ def test_a_session_id_is_visible_ascii(value: str) -> None:
 def test_a_session_id_is_bounded() -> None:
     longest = "~" * SESSION_ID_CHARS_MAX
     assert check_session_id(longest) == longest
+    assert len(longest) == 1_024
     with pytest.raises(ProtocolError, match="longer"):
         check_session_id(longest + "!")
 
@@ -162,6 +166,12 @@ def test_an_argument_is_mirrored_by_its_type(value: Any, text: str) -> None:
 @pytest.mark.parametrize("value", [2**53, -(2**53), 1e300, 0.5, [], {}, float("nan"), b"x"])
 def test_an_argument_that_cannot_be_mirrored_is_refused(value: Any) -> None:
     with pytest.raises(InvalidArguments, match="Mcp-Param-Region"):
+        param_headers((REGION,), {"region": value})
+
+
+@pytest.mark.parametrize("value", [2**53, -(2**53), 1e300])
+def test_an_integer_that_loses_digits_is_refused_as_such(value: Any) -> None:
+    with pytest.raises(InvalidArguments, match="beyond"):
         param_headers((REGION,), {"region": value})
 
 

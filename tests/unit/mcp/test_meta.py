@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from sark_trio.errors import InvalidArguments
-from sark_trio.mcp.meta import request_meta, with_meta
+from sark_trio.mcp.meta import (
+    LOG_LEVELS,
+    SERVER_INFO,
+    SUBSCRIPTION_ID,
+    TRACE_KEYS,
+    request_meta,
+    with_meta,
+)
 from sark_trio.mcp.versions import LEGACY, MODERN
 
 INFO = {"name": "client", "version": "1"}
@@ -24,6 +31,14 @@ def test_a_modern_request_says_who_asks_in_which_version() -> None:
         "io.modelcontextprotocol/clientInfo": INFO,
         "io.modelcontextprotocol/clientCapabilities": {},
     }
+
+
+def test_the_words_of_the_protocol() -> None:
+    assert SERVER_INFO == "io.modelcontextprotocol/serverInfo"
+    assert SUBSCRIPTION_ID == "io.modelcontextprotocol/subscriptionId"
+    assert TRACE_KEYS == ("traceparent", "tracestate", "baggage")
+    levels = "debug info notice warning error critical alert emergency"
+    assert " ".join(LOG_LEVELS) == levels
 
 
 def test_a_modern_request_asks_for_logs_and_progress_where_wanted() -> None:

@@ -12,8 +12,25 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from sark_trio.errors import ProtocolError
-from sark_trio.mcp.prompts import parse_completion, parse_prompt, parse_prompt_result
-from sark_trio.mcp.resources import parse_resource, parse_resource_result, parse_template
+from sark_trio.mcp.prompts import (
+    Completion,
+    Prompt,
+    PromptArgument,
+    PromptMessage,
+    PromptResult,
+    parse_completion,
+    parse_prompt,
+    parse_prompt_result,
+)
+from sark_trio.mcp.resources import (
+    Resource,
+    ResourceContents,
+    ResourceResult,
+    ResourceTemplate,
+    parse_resource,
+    parse_resource_result,
+    parse_template,
+)
 
 
 def dumped(model: BaseModel) -> dict[str, Any]:
@@ -33,6 +50,86 @@ def test_official_resources_are_read() -> None:
     )
     assert template is not None
     assert (template.uri_template, template.title) == ("file:///{p}", None)
+
+
+#: What resources, their templates and prompts may all say.
+COMMON = {"name": "n", "title": "T", "description": "d", "_meta": {"k": 1}}
+
+
+def test_everything_that_a_resource_says_is_read() -> None:
+    more = {**COMMON, "mimeType": "text/plain", "annotations": {"priority": 1}}
+    described = {
+        "name": "n",
+        "title": "T",
+        "description": "d",
+        "mime_type": "text/plain",
+        "annotations": {"priority": 1},
+        "meta": {"k": 1},
+    }
+    raw = {**more, "uri": "file:///a", "size": 0}
+    assert parse_resource(raw) == Resource(uri="file:///a", size_bytes=0, **described, raw=raw)
+    raw = {**more, "uriTemplate": "file:///{a}"}
+    assert parse_template(raw) == ResourceTemplate(uri_template="file:///{a}", **described, raw=raw)
+    contents = {"uri": "file:///a", "mimeType": "text/plain", "text": "x", "_meta": {"k": 1}}
+    result = {"contents": [contents], "_meta": {"k": 2}}
+    assert parse_resource_result(result) == ResourceResult(
+        contents=(
+            ResourceContents(uri="file:///a", mime_type="text/plain", text="x", meta={"k": 1}),
+        ),
+        meta={"k": 2},
+        raw=result,
+    )
+
+
+@pytest.mark.parametrize("size", [-1, 1.5, True, "1"])
+def test_what_is_of_another_type_is_left_out(size: Any) -> None:
+    odd = parse_resource({"uri": "u", "name": "n", "size": size, "_meta": 1, "annotations": []})
+    assert odd is not None
+    assert (odd.size_bytes, odd.meta, odd.annotations) == (None, {}, {})
+
+
+def test_a_uri_fits_into_a_header() -> None:
+    for length, fits in ((8_192, True), (8_193, False)):
+        assert (parse_resource({"uri": "u" * length, "name": "n"}) is not None) is fits
+        assert (parse_template({"uriTemplate": "u" * length, "name": "n"}) is not None) is fits
+
+
+def test_everything_that_a_prompt_says_is_read() -> None:
+    argument = {"name": "a", "title": "A", "description": "b", "required": True}
+    raw = {**COMMON, "arguments": [argument, {"name": "b"}]}
+    assert parse_prompt(raw) == Prompt(
+        name="n",
+        title="T",
+        description="d",
+        arguments=(
+            PromptArgument(name="a", title="A", description="b", required=True),
+            PromptArgument(name="b", required=False),
+        ),
+        meta={"k": 1},
+        raw=raw,
+    )
+    assert PromptArgument(name="b").required is False
+    content = {"type": "text", "text": "x"}
+    messages = [{"role": role, "content": content} for role in ("user", "assistant")]
+    result = {"messages": messages, "description": "d", "_meta": {"k": 2}}
+    assert parse_prompt_result(result) == PromptResult(
+        messages=tuple(PromptMessage(role=one["role"], content=content) for one in messages),
+        description="d",
+        meta={"k": 2},
+        raw=result,
+    )
+
+
+def test_prompts_are_bounded() -> None:
+    many = [{"name": str(number)} for number in range(1_001)]
+    made = parse_prompt({"name": "n" * 1_024, "arguments": many})
+    assert made is not None
+    assert len(made.arguments) == 1_000
+    assert parse_prompt({"name": "n" * 1_025}) is None
+    message = {"role": "user", "content": {"type": "text", "text": ""}}
+    assert len(parse_prompt_result({"messages": [message] * 10_000}).messages) == 10_000
+    with pytest.raises(ProtocolError, match="too long"):
+        parse_prompt_result({"messages": [message] * 10_001})
 
 
 def test_official_contents_are_read() -> None:
@@ -61,8 +158,9 @@ def test_official_contents_are_read() -> None:
     ],
 )
 def test_malformed_contents_are_refused(result: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="resource is malformed"):
+    with pytest.raises(ProtocolError, match="resource is malformed") as caught:
         parse_resource_result(result)
+    assert caught.value.delivery == "answered"
 
 
 def test_official_prompts_are_read() -> None:
@@ -90,8 +188,9 @@ def test_an_argument_without_a_name_costs_no_other() -> None:
     "messages", [None, [{}], [{"role": "system", "content": {"type": "text"}}], [{"role": "user"}]]
 )
 def test_malformed_prompts_are_refused(messages: Any) -> None:
-    with pytest.raises(ProtocolError, match="prompt is malformed"):
+    with pytest.raises(ProtocolError, match="prompt is malformed") as caught:
         parse_prompt_result({"messages": messages})
+    assert caught.value.delivery == "answered"
 
 
 def test_official_completions_are_read_and_bounded() -> None:
@@ -102,7 +201,11 @@ def test_official_completions_are_read_and_bounded() -> None:
     assert (ours.values, ours.total, ours.has_more) == (("a", "b"), 7, True)
     many = parse_completion({"completion": {"values": ["x"] * 101}})
     assert (len(many.values), many.has_more, many.total) == (100, True, None)
-    for wrong in ({}, {"completion": {}}, {"completion": {"values": [1]}}):
+    whole = parse_completion({"completion": {"values": ["x"] * 100, "total": 0}})
+    assert (len(whole.values), whole.has_more, whole.total) == (100, False, 0)
+    assert parse_completion({"completion": {"values": [], "total": -1}}) == Completion(values=())
+    assert Completion(values=()).has_more is False
+    for wrong in ({}, {"completion": {}}, {"completion": {"values": [1, "a"]}}):
         with pytest.raises(ProtocolError, match="completion is malformed"):
             parse_completion(wrong)
 

@@ -42,6 +42,7 @@ def status(number: int) -> HTTPStatusError:
         (status(401), False, False),
         (status(403), False, False),
         (status(429), False, False),
+        (status(500), False, False),
         (status(503), False, False),
     ],
 )

@@ -54,14 +54,24 @@ def test_a_walk_can_begin_anywhere_and_not_come_back_there() -> None:
 
 
 def test_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (paging.PAGES_MAX, paging.ITEMS_MAX) == (1_000, 100_000)
     monkeypatch.setattr(paging, "PAGES_MAX", 3)
-    walk = PageWalk("things")
-    with pytest.raises(ProtocolError, match="does not end"):
-        for number in range(4):
-            walk.take(page(cursor=str(number)))
+    for last in (None, "2"):
+        walk = PageWalk("things")
+        walk.take(page(cursor="0"))
+        walk.take(page(cursor="1"))
+        if last is None:
+            walk.take(page(cursor=None))
+            assert repr(walk) == "<PageWalk things done pages=3 items=0>"
+            continue
+        with pytest.raises(ProtocolError, match="does not end") as caught:
+            walk.take(page(cursor=last))
+        assert caught.value.delivery == "answered"
     monkeypatch.setattr(paging, "ITEMS_MAX", 3)
+    PageWalk("things").take(page(1, 2, 3, cursor="x"))
     with pytest.raises(ProtocolError, match="does not end"):
         PageWalk("things").take(page(1, 2, 3, 4, cursor="x"))
+    PageWalk("things").take(page(cursor="x" * 8_192))
     with pytest.raises(ProtocolError, match="cursor of more than"):
         PageWalk("things").take(page(cursor="x" * 8_193))
 

@@ -198,6 +198,7 @@ def test_notes_are_bounded() -> None:
     for _ in range(NOTES_MAX):
         book = book.refuse("desk", "t0", by="ann", at=AT)
     assert len(book.notes) == NOTES_MAX
+    assert (NOTED_MAX, NOTES_MAX) == (100, 1_000)
     assert book.notes[0].name == "tool_refused"
 
 

@@ -6,7 +6,33 @@ from typing import Any
 
 import pytest
 
-from sark_trio.mcp.progress import LogMessage, Progress, parse_log_message, parse_progress
+from sark_trio.mcp.progress import (
+    LOG,
+    PROGRESS,
+    LogMessage,
+    Progress,
+    number_of,
+    parse_log_message,
+    parse_progress,
+)
+
+
+def test_the_words_of_the_protocol() -> None:
+    assert (PROGRESS, LOG) == ("notifications/progress", "notifications/message")
+
+
+@pytest.mark.parametrize(
+    ("integer", "number"),
+    [
+        (-(2**63), -(2.0**63)),
+        (-(2**63) - 1, None),
+        (2**63 - 1, 2.0**63),
+        (2**63, None),
+        (0, 0.0),
+    ],
+)
+def test_an_integer_is_a_number_if_64_bits_hold_it(integer: int, number: float | None) -> None:
+    assert number_of(integer) == number
 
 
 def test_progress_with_everything() -> None:

@@ -64,6 +64,8 @@ def test_kinds_of_content(block: dict[str, Any]) -> None:
         {"content": [{"type": "text"}]},
         {"content": [{"type": "text", "text": None}]},
         {"content": [{"type": "image", "data": ""}]},
+        {"content": [{"type": "audio", "mimeType": "audio/wav"}]},
+        {"content": [{"type": "resource_link", "uri": "file:///a"}]},
         {"content": [{"type": "resource"}]},
         {"content": [{"type": "resource", "resource": {"text": ""}}]},
         {"content": [], "isError": "false"},
@@ -74,6 +76,10 @@ def test_a_malformed_result_is_refused(result: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError) as caught:
         parse_tool_result(result)
     assert caught.value.delivery == "answered"
+
+
+def test_a_result_is_no_error_unless_it_says_so() -> None:
+    assert ToolResult(content=()).is_error is False
 
 
 def test_pages() -> None:

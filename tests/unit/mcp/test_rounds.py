@@ -111,6 +111,11 @@ def test_as_many_requests_as_are_allowed_are_asked(method: str) -> None:
     assert isinstance(rounds.on_question(question(*map(str, range(REQUESTS_MAX)))), Ask)
 
 
+def test_some_methods_may_be_answered_with_a_question() -> None:
+    assert set(ASKING_METHODS) == {"tools/call", "prompts/get", "resources/read"}
+    assert Again({}) == Again({}, delay_s=0.0)
+
+
 def test_an_answer_that_is_missing_changes_nothing() -> None:
     rounds = Rounds("tools/call", {})
     rounds.on_question(question("a", "b", "c"))

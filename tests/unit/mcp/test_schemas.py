@@ -93,6 +93,14 @@ def test_an_annotation_elsewhere_is_refused(elsewhere: dict[str, Any]) -> None:
         parse_param_headers(elsewhere)
 
 
+@pytest.mark.parametrize(
+    "keyword", ["patternProperties", "$defs", "definitions", "dependentSchemas"]
+)
+def test_a_name_of_the_authors_choice_may_be_that_of_data(keyword: str) -> None:
+    with pytest.raises(InvalidParamHeader, match="no chain"):
+        parse_param_headers({keyword: {"default": REGION}})
+
+
 @pytest.mark.parametrize("keyword", ["const", "default", "enum", "examples"])
 def test_data_is_no_annotation(keyword: str) -> None:
     assert parse_param_headers(schema(a={"type": "object", keyword: [REGION]})) == ()
@@ -115,7 +123,7 @@ def test_there_are_not_too_many() -> None:
             **{f"p{n}": {"type": "string", "x-mcp-header": f"H{n}"} for n in range(count)}
         )
 
-    assert len(parse_param_headers(many(PARAM_HEADERS_MAX))) == PARAM_HEADERS_MAX
+    assert len(parse_param_headers(many(PARAM_HEADERS_MAX))) == PARAM_HEADERS_MAX == 64
     with pytest.raises(InvalidParamHeader, match="more than"):
         parse_param_headers(many(PARAM_HEADERS_MAX + 1))
 

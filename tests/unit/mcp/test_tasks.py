@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sark_trio.errors import ProtocolError
 from sark_trio.mcp.messages import Fault
 from sark_trio.mcp.tasks import (
+    EXTENSION,
     Answer,
     Ended,
     Fetch,
@@ -47,6 +48,54 @@ def test_a_task_of_the_extension_is_read() -> None:
     assert not is_created(result, modern=False)
 
 
+def test_everything_that_a_task_says_is_read() -> None:
+    raw = {
+        "taskId": "t" * 1_024,
+        "status": "completed",
+        "statusMessage": "done",
+        "createdAt": "then",
+        "lastUpdatedAt": "now",
+        "ttlMs": 0,
+        "pollIntervalMs": 0,
+        "result": {"content": []},
+        "error": {"code": 1},
+        "inputRequests": {"a": ASK},
+    }
+    assert parse_task(raw) == Task(
+        task_id="t" * 1_024,
+        status="completed",
+        status_message="done",
+        created_at="then",
+        last_updated_at="now",
+        ttl_ms=0,
+        poll_interval_ms=0,
+        result={"content": []},
+        error={"code": 1},
+        input_requests={"a": ASK},
+        raw=raw,
+    )
+    odd = parse_task({**raw, "statusMessage": 1, "createdAt": [], "result": [], "error": "x"})
+    assert (odd.status_message, odd.created_at, odd.result, odd.error) == (None,) * 4
+
+
+@pytest.mark.parametrize(
+    ("status", "ended"),
+    [
+        ("working", False),
+        ("input_required", False),
+        ("completed", True),
+        ("failed", True),
+        ("cancelled", True),
+    ],
+)
+def test_three_statuses_are_ends(status: str, ended: bool) -> None:
+    assert parse_task({"taskId": "t", "status": status}).ended is ended
+
+
+def test_the_extension_has_its_name() -> None:
+    assert EXTENSION == "io.modelcontextprotocol/tasks"
+
+
 def test_a_task_of_2025_11_25_is_read() -> None:
     result = {"task": {"taskId": "t", "status": "working", "ttl": None, "pollInterval": 10}}
     made = parse_task(result)
@@ -71,8 +120,9 @@ def test_a_task_of_2025_11_25_is_read() -> None:
     ],
 )
 def test_what_is_no_task_is_refused(result: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError, match="task is malformed"):
+    with pytest.raises(ProtocolError, match="task is malformed") as caught:
         parse_task(result)
+    assert caught.value.delivery == "answered"
 
 
 @pytest.mark.parametrize(
@@ -100,8 +150,10 @@ def test_ends_are_final() -> None:
     for status in ("completed", "failed", "cancelled"):
         polling = Polling(task(), modern=True)
         ended = polling.on_task(task(status, result={}))
-        assert isinstance(ended, Ended)
-        assert isinstance(polling.on_task(task()), Fault)
+        assert ended == Ended(task(status, result={}), asked_too_much=False)
+        assert Ended(task()) == Ended(task(), asked_too_much=False)
+        assert polling.on_task(task()) == Fault("the task has ended")
+        assert repr(polling) == f"<Polling {status} polls=1 answered=0>"
         assert polling.next() == ended
 
 
@@ -153,8 +205,8 @@ def test_in_2025_11_25_the_result_is_fetched_and_brings_the_questions() -> None:
 
 def test_another_task_is_none_of_ours() -> None:
     polling = Polling(task(), modern=True)
-    assert isinstance(polling.on_task(task("completed", "other")), Fault)
-    assert isinstance(polling.on_answered(), Fault)
+    assert polling.on_task(task("completed", "other")) == Fault("that is another task")
+    assert polling.on_answered() == Fault("nothing was asked")
     assert repr(polling) == "<Polling working polls=0 answered=0>"
 
 

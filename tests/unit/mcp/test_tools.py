@@ -21,6 +21,7 @@ from sark_trio.mcp.tools import (
     fingerprint,
     parse_tool,
     parse_tools,
+    visible,
 )
 
 OBJECT = {"type": "object"}
@@ -89,7 +90,20 @@ def test_a_tool_with_the_least_gets_the_protocols_careful_defaults() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["a", "getUser", "DATA_EXPORT_v2", "admin.tools.list", "a b", "größe", "工具", "a/b", "🛠"],
+    [
+        "a",
+        "getUser",
+        "DATA_EXPORT_v2",
+        "admin.tools.list",
+        "a b",
+        "größe",
+        "工具",
+        "a/b",
+        "a~b",
+        "🛠",
+        "\u1810",  # what follows the selectors: a Mongolian digit, a vertical comma
+        "\ufe10",
+    ],
 )
 def test_visible_names_are_taken_exactly(name: str) -> None:
     assert tool(name=name).name == name
@@ -114,9 +128,12 @@ def test_visible_names_are_taken_exactly(name: str) -> None:
         "\ufeffa",
         "a\u00adb",  # soft hyphen
         "a\u2028b",  # line separator
+        "a\u2029b",  # paragraph separator
+        "a\u0378b",  # unassigned
         "a\u00a0b",  # no-break space
         "a\u3164b",  # Hangul filler
-        "a\ufe0fb",  # variation selector
+        "a\ufe00b",  # the first variation selector
+        "a\ufe0fb",  # the last
         "a\u180bb",  # Mongolian variation selector
         "a\u180fb",
         "a\u2800b",  # blank Braille pattern
@@ -183,6 +200,33 @@ def test_the_same_definition_twice_counts_once() -> None:
     assert listed == ToolList(tools={"get": tool(), "put": tool(name="put")}, rejected=())
 
 
+def test_lists_are_held_to_the_rules_of_headers_unless_told_otherwise() -> None:
+    definition = raw(inputSchema={"type": "object", "x-mcp-header": ""})
+    assert not parse_tools([definition]).tools
+    assert parse_tools([definition], over_http=False).tools
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\nb", "a\\nb"), ("\u202eab", "\\u202eab"), (7, "?")]
+)
+def test_a_refused_name_is_shown_whole_and_spelled_out(name: Any, shown: str) -> None:
+    assert parse_tool(raw(name=name)) == ToolRejected(shown, reason(raw(name=name)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Gets.", "Gets."),
+        ("größe 工具", "größe 工具"),
+        ("a\tb\n", "a\\u{9}b\\u{a}"),
+        ("é\u202e\u0378", "é\\u{202e}\\u{378}"),
+        ("", ""),
+    ],
+)
+def test_what_a_reader_would_not_see_is_spelled_out(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
 def test_one_bad_definition_does_not_cost_the_others() -> None:
     listed = parse_tools([None, raw(), raw(name="bad", title=7)])
     assert dict(listed.tools) == {"get": tool()}
@@ -197,6 +241,8 @@ def test_names_that_look_alike_shadow_each_other(names: tuple[str, str]) -> None
     first, second = (raw(name=name, title=str(n)) for n, name in enumerate(names))
     listed = parse_tools([first, raw(name="other"), second])
     assert [each.name for each in listed.rejected] == list(dict.fromkeys(names))
+    shadowed = "another tool of this server has the same name"
+    assert {each.reason for each in listed.rejected} == {shadowed}
     assert dict(listed.tools) == {"other": tool(name="other")}
 
 
@@ -249,6 +295,17 @@ def test_a_fingerprint_can_be_computed_by_others() -> None:
     assert fingerprint(tool(**BASE)) == hashlib.sha256(canonical).hexdigest()
 
 
+@pytest.mark.security(14)
+def test_so_can_that_of_a_definition_without_a_canonical_form() -> None:
+    schema = {"maximum": 2**63 - 1, "x": [1.5, None, True, "y", 1]}
+    marked = (
+        b'marked:{"annotations":null,"description":null,'
+        b'"inputSchema":{"maximum":"i9223372036854775807","x":[1.5,null,true,"sy","i1"]},'
+        b'"name":"sget","outputSchema":null,"title":null}'
+    )
+    assert fingerprint(tool(inputSchema=schema)) == hashlib.sha256(marked).hexdigest()
+
+
 def test_wide_integers_have_a_fingerprint_of_their_own() -> None:
     def limited(value: Any) -> str:
         schema = {"type": "object", "properties": {"n": {"maximum": value, "x": [1.5, None, True]}}}
@@ -272,6 +329,8 @@ def test_a_string_that_looks_like_a_wide_integer_is_none() -> None:
 def test_limits_are_inclusive() -> None:
     longest = {"title": "x" * TITLE_CHARS_MAX, "description": "x" * DESCRIPTION_CHARS_MAX}
     assert tool(name="x" * NAME_CHARS_MAX, **longest).name == "x" * NAME_CHARS_MAX
+    limits = (NAME_CHARS_MAX, TITLE_CHARS_MAX, DESCRIPTION_CHARS_MAX, DEFINITION_NODES_MAX)
+    assert limits == (128, 1_024, 65_536, 20_000)
 
 
 def test_a_lone_surrogate_has_no_fingerprint() -> None:

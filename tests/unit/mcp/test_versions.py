@@ -15,6 +15,11 @@ from sark_trio.mcp.versions import (
 )
 
 
+def test_what_we_speak() -> None:
+    assert SPOKEN == ("2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
+    assert (SPOKEN[0], SPOKEN[1:4], SPOKEN[4]) == (MODERN, LEGACY, HTTP_SSE)
+
+
 def test_only_the_stateless_revision_is_modern() -> None:
     assert [version for version in (*SPOKEN, "2099-01-01", "") if is_modern(version)] == [MODERN]
 
