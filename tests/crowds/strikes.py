@@ -856,7 +856,7 @@ STRIKES: dict[int, tuple[Fault, ...]] = {
     62: (
         Fault(
             name="a tool that changes",
-            wires=("json", "sse", "websocket", "memory"),
+            wires=("json", "sse", "websocket"),
             options=pinned,
             around=rug_pull,
             meets="sick",
