@@ -37,6 +37,7 @@ _NO_BYTES = "no bytes are sent: what a function returns is a value"
 NOT_THERE: Mapping[int, Mapping[str, str]] = {
     **dict.fromkeys((1, 2, 3, 4, 60), _NO_NETWORK),
     64: {"in process": "a function: no network is between"},
+    62: {"in process": "its list does not get old within a cell"},
     5: {"stdio": "a pipe is not reset: rows 8 and 35"},
     **{
         row: _NO_HTTP | {"HTTP+SSE": "posted messages are short, or refused: row 15"}
