@@ -37,7 +37,6 @@ _NO_BYTES = "no bytes are sent: what a function returns is a value"
 NOT_THERE: Mapping[int, Mapping[str, str]] = {
     **dict.fromkeys((1, 2, 3, 4, 60), _NO_NETWORK),
     64: {"in process": "a function: no network is between"},
-    62: {"in process": "its list does not get old within a cell"},
     5: {"stdio": "a pipe is not reset: rows 8 and 35"},
     **{
         row: _NO_HTTP | {"HTTP+SSE": "posted messages are short, or refused: row 15"}
@@ -79,7 +78,7 @@ NOT_THERE: Mapping[int, Mapping[str, str]] = {
     56: dict.fromkeys(
         TRANSPORTS, "the crowd ends as in row 54; the signal itself is `e2e/test_lifetimes.py`"
     ),
-    62: {"stdio": "it is not the transport that is asked: as on the others"},
+    62: dict.fromkeys(TRANSPORTS, "a crowd of calls does not wait for a list to get old"),
     63: _NO_NETWORK | {"HTTP+SSE": "the same connections as HTTP's"},
 }
 
