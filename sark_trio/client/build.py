@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,31 +53,30 @@ def client_of(
     remote, source = settings.remote, str(settings.source)
     policy = policy_of(settings.policy, source)
     identity = verifier_of(settings.identity, source)
-    make = partial(
-        GatewayClient,
-        servers=settings.servers,
-        policy=policy,
-        audit=log,
-        principal=principal or principal_of(settings.identity),
-        identity=identity,
-        timeout_s=settings.timeout_s,
-        grace_s=settings.grace_s,
-        concurrent_max=settings.concurrent_max,
-        breaker=settings.breaker,
-        retry=settings.retry,
-        gateway_url=remote.gateway_url,
-        api_key=remote.api_key,
-        transport_mode=remote.transport_mode,
-        max_connections=remote.max_connections,
-        enable_error_handling=remote.enable_error_handling,
-        agents=settings.agents,
-        pins=settings.pins,
-        hooks=hooks,
-        handlers=handlers,
-        approve=approve,
-    )
+    caller = principal or principal_of(settings.identity)
     try:
-        return make()
+        return GatewayClient(
+            servers=settings.servers,
+            policy=policy,
+            audit=log,
+            principal=caller,
+            identity=identity,
+            timeout_s=settings.timeout_s,
+            grace_s=settings.grace_s,
+            concurrent_max=settings.concurrent_max,
+            breaker=settings.breaker,
+            retry=settings.retry,
+            gateway_url=remote.gateway_url,
+            api_key=remote.api_key,
+            transport_mode=remote.transport_mode,
+            max_connections=remote.max_connections,
+            enable_error_handling=remote.enable_error_handling,
+            agents=settings.agents,
+            pins=settings.pins,
+            hooks=hooks,
+            handlers=handlers,
+            approve=approve,
+        )
     except ConfigError as exc:
         if exc.source in {str(path) for path in settings.policy.rego}:
             raise

@@ -10,16 +10,13 @@ import anyio
 from attrs import define, field, frozen
 
 from sark_trio.gateway.asgi import Reply, Request, Send
-from sark_trio.gateway.streaming import HEADERS
+from sark_trio.gateway.streaming import HEADERS, PING, PING_S
 from sark_trio.gateway.visitor import Put, Tell
 
 __all__ = ["Answering", "Before", "Work"]
 
-#: Proxies close streams that are silent for a minute or half of one.
-PING_S: Final = 15.0
 #: Messages that wait for a slow reader.
 EVENTS_MAX: Final = 64
-_PING: Final = b": ping\n\n"
 
 
 @final
@@ -99,7 +96,7 @@ class Answering:
         if begun:
             await self._begin()
         while True:
-            event = _PING
+            event = PING
             with anyio.move_on_after(ping_s):
                 try:
                     event = _event(await receive())

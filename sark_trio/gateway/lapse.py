@@ -17,7 +17,7 @@ from attrs import define, field, frozen
 from sark_trio import GatewayClient, Principal
 from sark_trio.gateway.faults import Refused
 
-__all__ = ["Ending", "Ends", "Lapse", "Lapses", "is_switched_off"]
+__all__ = ["Ending", "Ends", "Lapse", "Lapses"]
 
 Ending = Literal["closing", "credential_expired", "blocked"]
 #: Seconds between two looks at the clock on the wall: it can be set, and goes on while the
@@ -31,12 +31,6 @@ class Ends(Protocol):
 
     async def wait(self) -> Ending | None:
         """Return when it does, and why if that is known."""
-
-
-def is_switched_off(client: GatewayClient, principal: Principal) -> bool:
-    """Whether the operator has switched off *principal*, or everything."""
-    whole = (one for one in client.blocked() if one.server is None)
-    return any(one.principal in {None, principal.id} for one in whole)
 
 
 @final
@@ -73,7 +67,7 @@ class Lapses:
         """Why *principal* may not stay; ``None`` if it may."""
         if self._closing:
             return "closing"
-        if is_switched_off(self._client, principal):
+        if self._client.is_blocked(principal):
             return "blocked"
         expires_at = principal.expires_at
         return "credential_expired" if expires_at is not None and _wall() >= expires_at else None

@@ -7,6 +7,13 @@ from typing import Any, Final
 
 from sark_trio.errors import GatewayError, RemoteError
 from sark_trio.gateway.faults import fault_of
+from sark_trio.mcp.faults import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
+)
 
 __all__ = [
     "INTERNAL_ERROR",
@@ -21,13 +28,8 @@ __all__ = [
 
 #: JSON-RPC 2.0, section 5.1.
 PARSE_ERROR: Final = -32700
-INVALID_REQUEST: Final = -32600
-METHOD_NOT_FOUND: Final = -32601
-INVALID_PARAMS: Final = -32602
-INTERNAL_ERROR: Final = -32603
-#: MCP, "Error Codes": the first until 2025-11-25, the second since then, the last in it alone.
+#: MCP, "Error Codes": the first until 2025-11-25, the other in it alone.
 RESOURCE_NOT_FOUND: Final = -32002
-MISSING_CAPABILITY: Final = -32021
 URL_ELICITATION_REQUIRED: Final = -32042
 #: The range that JSON-RPC and MCP keep for themselves: what of it is between the client and the
 #: server, such as their versions, is not ours to pass on.

@@ -11,7 +11,7 @@ from sark_trio import jsontext
 from sark_trio.gateway.asgi import Request, Send
 from sark_trio.gateway.lapse import Ends
 
-__all__ = ["HEADERS", "Source", "frame", "stream"]
+__all__ = ["HEADERS", "PING", "PING_S", "Source", "frame", "stream"]
 
 #: Proxies close streams that are silent for a minute or half of one.
 PING_S: Final = 15.0
@@ -23,7 +23,7 @@ HEADERS: Final = (
     (b"x-accel-buffering", b"no"),
 )
 #: Not to be mistaken for an event: lines that begin with a colon are none.
-_PING: Final = b": ping\n\n"
+PING: Final = b": ping\n\n"
 
 
 class Source(Protocol):
@@ -65,7 +65,7 @@ async def stream(request: Request, send: Send, source: Source, ends: Ends) -> No
         tasks.start_soon(leave)
         tasks.start_soon(end)
         while not last:
-            chunk = _PING
+            chunk = PING
             with anyio.move_on_after(PING_S):
                 await source.wait()
                 chunk = b""

@@ -22,7 +22,6 @@ from sark_trio import GatewayClient
 from sark_trio.client.relay import Ask, Relay
 from sark_trio.errors import ClientClosed, Denied, GatewayError, Overloaded
 from sark_trio.gateway.faults import fault_of
-from sark_trio.gateway.lapse import is_switched_off
 from sark_trio.gateway.limits import caller_of
 from sark_trio.gateway.refusals import INTERNAL_ERROR, INVALID_PARAMS, RpcRefused, no_method
 from sark_trio.gateway.visitor import Visitor, meta_of
@@ -250,7 +249,7 @@ class Tasks:
         """
         if not visitor.tasks:
             raise no_method()
-        if is_switched_off(self._client, visitor.principal or self._client.principal):
+        if self._client.is_blocked(visitor.principal or self._client.principal):
             raise Denied("the caller is switched off", reason="blocked")
         task_id = params.get("taskId")
         task = self._by_id.get(task_id) if isinstance(task_id, str) else None

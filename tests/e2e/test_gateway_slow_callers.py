@@ -104,7 +104,9 @@ async def test_one_connection_is_severed_and_no_other(family: socket.AddressFami
     try:
         listener = socket.create_server((host, 0), family=family)
     except OSError:
-        pytest.skip("this machine has no such addresses")
+        if family == socket.AF_INET:
+            raise
+        pytest.skip("this machine has no IPv6")
     pairs: list[tuple[socket.socket, Any]] = []
     with listener, no_leaked_descriptors():
         try:

@@ -11,7 +11,7 @@ from attrs import define, field
 from sark_trio import jsontext
 from tests.simulation.desk import LISTEN, Desk, Visit
 from tests.simulation.network import Wire
-from tests.simulation.web import Listener, Request, Voice, chunk, receive, reply, stream_head
+from tests.simulation.web import Listener, Request, Voice, chunk, reply, stream_head
 
 __all__ = ["SimServer"]
 
@@ -60,13 +60,8 @@ class SimServer(Listener):
         if session is not None:
             session.visit.end()
 
-    async def exchange(self, wire: Wire) -> bool:
-        """See :meth:`Listener.exchange`."""
-        request = await receive(wire)
-        if request is None or self.chaos.strikes("dropped requests"):
-            return False
-        if self.chaos.strikes("errors before work"):
-            return await self.refuse(wire)
+    async def serve(self, wire: Wire, request: Request) -> bool:
+        """See :meth:`Listener.serve`."""
         if request.method == "GET":
             return await self._hear(wire, request)
         if request.method == "DELETE":

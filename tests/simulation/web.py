@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import httpcore
 import trio
@@ -29,6 +30,9 @@ class Request:
 @define(eq=False)
 class Listener:
     """Whoever serves connections."""
+
+    #: The fault that a request is not heard.
+    dropped: ClassVar[str] = "dropped requests"
 
     chaos: Chaos
     down: bool = field(default=False, init=False)
@@ -63,7 +67,16 @@ class Listener:
         """Know nothing any more of anybody who was here."""
 
     async def exchange(self, wire: Wire) -> bool:
-        """Serve one request; whether another one may follow."""
+        """Take one request, or fail at it; whether another one may follow."""
+        request = await receive(wire)
+        if request is None or self.chaos.strikes(self.dropped):
+            return False
+        if self.chaos.strikes("errors before work"):
+            return await self.refuse(wire)
+        return await self.serve(wire, request)
+
+    async def serve(self, wire: Wire, request: Request) -> bool:
+        """Serve *request*; whether another one may follow."""
         raise NotImplementedError
 
     async def refuse(self, wire: Wire) -> bool:

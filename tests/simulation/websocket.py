@@ -6,6 +6,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Iterator
+from typing import ClassVar
 
 import trio
 from attrs import define, field
@@ -13,7 +14,7 @@ from attrs import define, field
 from sark_trio import jsontext
 from tests.simulation.desk import Desk, Visit
 from tests.simulation.network import Chaos, Wire
-from tests.simulation.web import Listener, Request, Voice, receive, reply
+from tests.simulation.web import Listener, Request, Voice, reply
 
 __all__ = ["WebSocketServer"]
 
@@ -69,15 +70,12 @@ class _Frames:
 class WebSocketServer(Listener):
     """One MCP server."""
 
+    dropped: ClassVar[str] = "dropped handshakes"
+
     desk: Desk = field(kw_only=True)
 
-    async def exchange(self, wire: Wire) -> bool:
-        """See :meth:`Listener.exchange`."""
-        request = await receive(wire)
-        if request is None or self.chaos.strikes("dropped handshakes"):
-            return False
-        if self.chaos.strikes("errors before work"):
-            return await self.refuse(wire)
+    async def serve(self, wire: Wire, request: Request) -> bool:
+        """See :meth:`Listener.serve`."""
         if self.chaos.strikes("slow handshakes"):
             await trio.sleep(self.chaos.seconds("slow handshakes", 0, 20))
         if self.chaos.strikes("no WebSocket here"):

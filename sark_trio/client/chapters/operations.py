@@ -76,6 +76,10 @@ class Operations(Chapter):
         """Everything that is switched off."""
         return self._caller.governor.blocks.all()
 
+    def is_blocked(self, principal: Principal) -> bool:
+        """Whether *principal*, or everybody, is switched off altogether."""
+        return self._caller.governor.blocks.covering(None, None, principal.id) is not None
+
     def reload_policy(self, policy: Policy) -> str | None:
         """Decide by *policy* from the next question on; its revision, as far as known.
 

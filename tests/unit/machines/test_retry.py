@@ -207,6 +207,14 @@ def test_every_reason_of_a_replay_is_good_for_one(reason: str) -> None:
     assert [call.on_replay(0.0, reason, account) for _ in range(2)] == [True, False]
 
 
+def test_whoever_gives_up_while_waiting_waits_for_nothing() -> None:
+    call = machine()
+    assert fail(call, ConnectError("refused")) == Wait(1.0)
+    call.cancel(0.5)
+    assert call.next_deadline() is None
+    call.check_invariants()
+
+
 def test_after_cancellation_nothing_follows() -> None:
     call, account = machine(), RetryBudget()
     call.cancel(1.0)
