@@ -40,7 +40,7 @@ do; the fields tell what happened::
     │   ├── AuthenticationRequired     401
     │   ├── Forbidden                  403
     │   ├── RateLimited                429, or 503 with Retry-After
-    │   └── SessionExpired             a legacy session was lost twice
+    │   └── SessionExpired             a legacy session was lost
     ├── RemoteError                    the server answered with a JSON-RPC error: code, data
     ├── OutcomeUnknown                 it may have happened; an unsafe call is never repeated
     └── AuditError                     the audit log itself
@@ -403,7 +403,7 @@ class RateLimited(HTTPStatusError):
 
 
 class SessionExpired(HTTPStatusError):
-    """A legacy session was lost, made anew, and lost again."""
+    """A legacy session was lost: again in a new one, or by a call that may not be repeated."""
 
 
 class RemoteError(GatewayError):

@@ -42,6 +42,8 @@ class Ears:
     is_open: bool = False
     _all: set[Ear] = field(factory=set, init=False)
     _watched: dict[str, int] = field(factory=dict, init=False)
+    #: Resources that the server is being asked to watch no more, and when that is over.
+    _leaving: dict[str, anyio.Event] = field(factory=dict, init=False)
 
     def add(self, ear: Ear) -> None:
         """*ear* listens from now on."""
@@ -73,10 +75,23 @@ class Ears:
         self._watched[uri] = self._watched.get(uri, 0) + 1
 
     def unwatch(self, uri: str) -> bool:
-        """One less does; whether it was the last one."""
+        """One less does; whether the server has to be told: it was the last one."""
         left = self._watched.get(uri, 0) - 1
         if left > 0:
             self._watched[uri] = left
             return False
         self._watched.pop(uri, None)
-        return left == 0
+        return left == 0 and uri not in self._leaving
+
+    def leaving(self, uri: str) -> anyio.Event:
+        """The server is told now; the event is set by :meth:`left`."""
+        return self._leaving.setdefault(uri, anyio.Event())
+
+    def left(self, uri: str) -> None:
+        """It was told, or cannot be."""
+        self._leaving.pop(uri).set()
+
+    async def wait_left(self, uri: str) -> None:
+        """Wait until the server may be asked to watch *uri*: such requests may change places."""
+        while (leaving := self._leaving.get(uri)) is not None:
+            await leaving.wait()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -82,6 +83,8 @@ class Subscription:
     _error: GatewayError | None = field(default=None, init=False)
     _started: bool = field(default=False, init=False)
     _since: float | None = field(default=None, init=False)
+    #: Until 2025-11-25: whether it is counted among those who watch its resources.
+    _watches: bool = field(default=False, init=False)
 
     async def __aenter__(self) -> Self:
         if self._started:
@@ -183,6 +186,8 @@ class Subscription:
             self._error = exc
         finally:
             ears.discard(self)
+            if self._watches:
+                await self._unwatch()
             self._ended.set()
             self._begun.set()
             self._news.set()
@@ -259,16 +264,15 @@ class Subscription:
                 failures.append(exc)
             tasks.cancel_scope.cancel()
 
-        for uri in self.interest.resources:
-            ears.watch(uri)
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(watch)
-                if ears.is_open:
-                    self.opened()
-                tasks.start_soon(listen)
-        finally:
-            await self._unwatch()
+        if not self._watches:
+            self._watches = True
+            for uri in self.interest.resources:
+                ears.watch(uri)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch)
+            if ears.is_open:
+                self.opened()
+            tasks.start_soon(listen)
         if failures:
             raise failures[0]
 
@@ -294,6 +298,7 @@ class Subscription:
     async def _ask_to_watch(self, uri: str) -> None:
         deadline = anyio.current_time() + OPEN_S
         with anyio.CancelScope(deadline=deadline):
+            await self.upstream.ears.wait_left(uri)
             await self.upstream.read("resources/subscribe", {"uri": uri}, deadline)
             return
         # A failure of the wire: the stream is made anew, rather than given up.
@@ -301,14 +306,30 @@ class Subscription:
         raise ReadTimeout(text, server=self.upstream.name)
 
     async def _unwatch(self) -> None:
+        """Tell the server of what nobody watches any more. Who leaves does not wait for it long."""
         ears = self.upstream.ears
         ours_alone = [uri for uri in self.interest.resources if ears.unwatch(uri)]
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_S) as scope:
+        told = [ears.leaving(uri) for uri in ours_alone]
+        try:
+            self.upstream.spawn(partial(self._take_leave, ours_alone))
+        except GatewayError:  # the upstream is closed, or is being closed
             for uri in ours_alone:
-                try:
-                    await self.upstream.read("resources/unsubscribe", {"uri": uri}, scope.deadline)
-                except GatewayError:
-                    return  # a courtesy
+                ears.left(uri)
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_S):
+            for each in told:
+                await each.wait()
+
+    async def _take_leave(self, uris: list[str]) -> None:
+        deadline = anyio.current_time() + OPEN_S
+        try:
+            with anyio.CancelScope(deadline=deadline):
+                for uri in uris:
+                    await self.upstream.read("resources/unsubscribe", {"uri": uri}, deadline)
+        except GatewayError:
+            pass  # a courtesy
+        finally:
+            for uri in uris:
+                self.upstream.ears.left(uri)
 
     async def _close(self) -> None:
         self._scope.cancel()

@@ -13,6 +13,7 @@ import httpcore
 from anyio.abc import TaskGroup
 from attrs import asdict, define, evolve, field
 
+from sark_trio.errors import SessionExpired
 from sark_trio.machines.pool import PoolOptions
 from sark_trio.mcp.versions import HTTP_SSE
 from sark_trio.net.addresses import AddressCheck
@@ -22,8 +23,9 @@ from sark_trio.net.streams import AnyIOBackend
 from sark_trio.net.tls import TLSOptions
 from sark_trio.net.watch import DeadlineWatch
 from sark_trio.telemetry.hooks import Reporter
+from sark_trio.transports._http_calls import may_resend
 from sark_trio.transports._http_wire import Auth, Headers, Wire
-from sark_trio.transports.base import TransportStatistics
+from sark_trio.transports.base import Outgoing, TransportStatistics
 from sark_trio.transports.reconnecting import ReconnectingTransport
 from sark_trio.transports.sse_talk import SseTalk
 
@@ -89,6 +91,20 @@ class SseTransport(ReconnectingTransport):
         # Each connection has wires of its own, as redirects move them.
         self._wire = Wire(self.url, headers=self.headers, auth=self.auth, pool=self._pool)
         self.is_held_up = self._wire.is_held_up
+
+    async def request(self, outgoing: Outgoing) -> dict[str, Any]:
+        """Send one request and wait for its result; see :class:`Transport`.
+
+        :raises SessionExpired: the server had forgotten the session, and the request was not
+            repeated in a new one, or that was forgotten as well.
+        """
+        try:
+            return await super().request(outgoing)
+        except SessionExpired:
+            # The server refused before it looked at the request, so this is safe for any call.
+            if not await may_resend(outgoing, "session_renewed"):
+                raise
+        return await super().request(outgoing)
 
     def statistics(self) -> TransportStatistics:
         """A snapshot of the counters, over all connections so far."""

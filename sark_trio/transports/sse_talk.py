@@ -20,6 +20,7 @@ from sark_trio.errors import (
     ProtocolError,
     ReadTimeout,
     ServerDisconnected,
+    SessionExpired,
 )
 from sark_trio.mcp import codec
 from sark_trio.net.connection import Connection
@@ -217,9 +218,12 @@ class SseTalk(Conversation):
             with message:
                 await self._send(message)
         except GatewayError as exc:
-            self._fail(entry, exc)
             if isinstance(exc, HTTPStatusError) and exc.status in _UNKNOWN_SESSION:
+                text = f"{self.name} does not know our session any more: HTTP {exc.status}"
+                self._fail(entry, SessionExpired(text, status=exc.status))
                 self.condemn(self._forgotten)
+            else:
+                self._fail(entry, exc)
         finally:
             del self._posting[entry]
 

@@ -150,18 +150,19 @@ CUT_EVENTS = tuple(
     for piece in (b"data: {", b"data: \xe2\x98", b"\xef\xbb", b"\r")
 )
 #: Row 44, of RFC 6455: a reserved bit and opcode, 1 GiB announced, text that is none, and so on.
-FRAMES = (
-    b"\xf1\x00",
-    b"\x83\x00",
-    b"\x81\x7f" + (1 << 30).to_bytes(8, "big"),
-    frame(TEXT, b"\xff\xfe"),
-    frame(CONTINUATION, b"of nothing"),
-    frame(TEXT, b"{", fin=False) + frame(CONTINUATION, b" " * 65_536, fin=False) * 80,
-    frame(PING, b"x" * 126),
-    frame(CLOSE, (1011).to_bytes(2, "big")),
-    frame(CLOSE, (1009).to_bytes(2, "big") + b"too big"),
-    frame(CLOSE, b"\x03"),
-    frame(BINARY, b"{}"),
+#: Each in pieces that are small enough to be asked for.
+FRAMES: tuple[tuple[bytes | tuple[bytes, int], ...], ...] = (
+    (b"\xf1\x00",),
+    (b"\x83\x00",),
+    (b"\x81\x7f" + (1 << 30).to_bytes(8, "big"),),
+    (frame(TEXT, b"\xff\xfe"),),
+    (frame(CONTINUATION, b"of nothing"),),
+    (frame(TEXT, b"{", fin=False), (frame(CONTINUATION, b" " * 65_536, fin=False), 80)),
+    (frame(PING, b"x" * 126),),
+    (frame(CLOSE, (1011).to_bytes(2, "big")),),
+    (frame(CLOSE, (1009).to_bytes(2, "big") + b"too big"),),
+    (frame(CLOSE, b"\x03"),),
+    (frame(BINARY, b"{}"),),
 )
 
 
@@ -612,7 +613,7 @@ SAID: dict[int, tuple[Fault, ...]] = {
             name="frames that break every rule",
             wires=("websocket",),
             says=lambda number, wire: (
-                raw(FRAMES[number // 20 % len(FRAMES)], n=number)
+                raw(*FRAMES[number // 100 % len(FRAMES)], n=number)
                 if number % 100 == 0
                 else do(n=number)
             ),

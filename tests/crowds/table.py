@@ -78,7 +78,7 @@ NOT_THERE: Mapping[int, Mapping[str, str]] = {
     56: dict.fromkeys(
         TRANSPORTS, "the crowd ends as in row 54; the signal itself is `e2e/test_lifetimes.py`"
     ),
-    62: dict.fromkeys(TRANSPORTS, "a crowd of calls does not wait for a list to get old"),
+    62: {"stdio": "it is not the transport that is asked: as on the others"},
     63: _NO_NETWORK | {"HTTP+SSE": "the same connections as HTTP's"},
 }
 

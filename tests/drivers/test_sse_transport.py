@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 
 from sark_trio.errors import (
     AuthenticationRequired,
@@ -25,6 +25,7 @@ from sark_trio.errors import (
     ReadTimeout,
     RemoteError,
     ServerDisconnected,
+    SessionExpired,
 )
 from sark_trio.machines.slots import PoolOptions
 from sark_trio.mcp.messages import Notification
@@ -463,9 +464,35 @@ async def test_a_server_that_forgot_the_session_gets_a_new_one_at_the_next_call(
     old = OldServer(refuse=refuse)
     async with serve(old.script) as server, running(SseTransport(server.url)) as transport:
         failure = await error_of(transport.request(call()))
-        assert isinstance(failure, HTTPStatusError)
+        assert isinstance(failure, SessionExpired)
         assert (failure.status, failure.delivery) == (404, "answered")
         assert await transport.request(call()) == {"content": []}
+    assert len(old.talks) == 2
+
+
+@pytest.mark.row(18)
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_18_a_call_that_a_forgotten_session_refused_is_repeated_once(lost: int) -> None:
+    asked: list[str] = []
+
+    async def allowed(reason: str) -> bool:
+        asked.append(reason)
+        return True
+
+    def refuse(message: Any) -> bytes | None:
+        gone = len(old.talks) <= lost and message["method"] == "tools/call"
+        return response(b"no session", "410 Gone") if gone else None
+
+    old = OldServer(refuse=refuse)
+    outgoing = evolve(call(), may_resend=allowed)
+    async with serve(old.script) as server, running(SseTransport(server.url)) as transport:
+        if lost == 1:
+            assert await transport.request(outgoing) == {"content": []}
+        else:
+            failure = await error_of(transport.request(outgoing))
+            assert isinstance(failure, SessionExpired)
+            assert failure.status == 410
+    assert asked == ["session_renewed"]
     assert len(old.talks) == 2
 
 

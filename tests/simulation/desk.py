@@ -11,11 +11,13 @@ from attrs import define, field
 from sark_trio import jsontext
 from tests.simulation.network import Chaos
 
-__all__ = ["LISTEN", "RESOURCES", "TOOLS_CHANGED", "Desk", "Effect", "Visit"]
+__all__ = ["LISTEN", "RESOURCES", "TOOLS_CHANGED", "WATCHING", "Desk", "Effect", "Visit"]
 
 LISTEN = "subscriptions/listen"
 TOOLS_CHANGED = "notifications/tools/list_changed"
 UPDATED = "notifications/resources/updated"
+#: Until 2025-11-25.
+WATCH, UNWATCH = WATCHING = ("resources/subscribe", "resources/unsubscribe")
 #: What changes from time to time, beside the list of tools.
 RESOURCES = ("sim:///one", "sim:///two")
 
@@ -133,10 +135,10 @@ class Desk:
             result["serverInfo"] = about
         elif method == "ping" and not self.modern:
             result = {}
-        elif method == "resources/subscribe" and visit is not None and not self.modern:
+        elif method == WATCH and visit is not None and not self.modern:
             visit.watched.add(params["uri"])
             result = {}
-        elif method == "resources/unsubscribe" and visit is not None and not self.modern:
+        elif method == UNWATCH and visit is not None and not self.modern:
             visit.watched.discard(params["uri"])
             result = {}
         elif method == "server/discover" and self.modern:

@@ -104,7 +104,8 @@ class Listener:
                     async for change in changes:
                         hearing.heard.append((trio.current_time(), change.kind, change.subject))
                         self.note(f"{self.name} tells of {change.kind} {change.subject or ''}")
-                        if change.kind == "tools":
+                        # What had waited for its reader until now was known before.
+                        if change.kind == "tools" and trio.current_time() > hearing.began:
                             self.on_tools(self.name)
                 except GatewayError:
                     hearing.lost = True

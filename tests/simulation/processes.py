@@ -18,7 +18,7 @@ from sark_trio import jsontext
 from sark_trio.errors import ProcessStartError
 from sark_trio.transports.process import ChildProcess
 from tests.simulation.checks import Violation
-from tests.simulation.desk import LISTEN, Desk, Visit
+from tests.simulation.desk import LISTEN, WATCHING, Desk, Visit
 from tests.simulation.network import Chaos
 from tests.simulation.pipes import SMALL_BYTES, ReadEnd, Tube, WriteEnd
 
@@ -167,7 +167,9 @@ class Process:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 message = jsontext.decode(line)  # half a line, or two in one, is none
-                if "id" in message and "method" in message:
+                if message.get("method") in WATCHING:
+                    await self._answer(message)  # no server watches in another order than is asked
+                elif "id" in message and "method" in message:
                     self._tasks.start_soon(self._answer, message)
                 elif "method" in message:
                     self._visit.cancel(message)

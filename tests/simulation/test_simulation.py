@@ -53,6 +53,12 @@ def test_no_promise_is_broken(first: int) -> None:
     assert largest > LARGEST
 
 
+#: Beyond those above: each broke a promise, of the client's or of a checker's.
+@pytest.mark.parametrize("seed", [11741, 13905, 14408, 14464])
+def test_what_was_broken_once_is_not_broken_again(seed: int) -> None:
+    simulate(seed)
+
+
 def test_a_seed_repeats_itself_in_this_process_and_in_another() -> None:
     here = simulate(7).trace
     assert simulate(7).trace == here

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from sark_trio import Change, Decision, GatewayClient
 from sark_trio.client.ears import Ears
-from sark_trio.client.subscription import Subscription
+from sark_trio.client.subscription import CLOSE_S, Subscription
 from sark_trio.client.upstream import Upstream
 from sark_trio.errors import (
     CallTimeout,
@@ -300,6 +300,35 @@ async def test_what_nobody_watches_any_more_is_forgotten_even_if_the_server_refu
             pass
     gone = {uri for method, uri in server.asked if method == "resources/unsubscribe"}
     assert gone == {"b", "c"}
+
+
+@pytest.mark.trio
+async def test_a_server_is_asked_to_watch_only_when_it_was_told_to_watch_no_more(
+    autojump_clock: MockClock,
+) -> None:
+    """A server may take two requests at once, and the later one first."""
+    async with anyio.create_task_group() as tasks:
+        server = Legacy(tasks)
+        async with server.subscription("a"):
+            server.busy = anyio.Event()
+        left_at = trio.current_time()
+        assert left_at == CLOSE_S, "who leaves does not wait for long"
+        async with anyio.create_task_group() as again:
+
+            async def free() -> None:
+                await trio.sleep(10)
+                assert server.asked[1:] == []
+                assert server.busy is not None
+                server.busy.set()
+
+            again.start_soon(free)
+            async with server.subscription("a"):
+                assert trio.current_time() == left_at + 10
+                assert [method for method, _ in server.asked] == [
+                    "resources/subscribe",
+                    "resources/unsubscribe",
+                    "resources/subscribe",
+                ]
 
 
 @pytest.mark.trio
