@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from sark_trio.machines.adaptive import AdaptiveConcurrency
     from sark_trio.machines.caching import CacheOptions
     from sark_trio.machines.circuit import BreakerOptions, CircuitState
+    from sark_trio.machines.limiter import RateOptions
     from sark_trio.machines.limits import ResourceLimits
     from sark_trio.machines.retry import RetryConfig
     from sark_trio.mcp.asking import Elicitation, Root, Sampling, UrlElicitation
@@ -155,6 +156,7 @@ else:  # Hidden from type checkers: to them such a __getattr__ promises whatever
         "machines.adaptive": ("AdaptiveConcurrency",),
         "machines.caching": ("CacheOptions",),
         "machines.circuit": ("BreakerOptions", "CircuitState"),
+        "machines.limiter": ("RateOptions",),
         "machines.limits": ("ResourceLimits",),
         "machines.retry": ("RetryConfig",),
         "mcp.asking": ("Elicitation", "Root", "Sampling", "UrlElicitation"),
@@ -246,6 +248,7 @@ __all__ = [
     "PromptResult",
     "Query",
     "Question",
+    "RateOptions",
     "Registry",
     "Rego",
     "RemoteError",

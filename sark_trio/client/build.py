@@ -64,6 +64,7 @@ def client_of(
             timeout_s=settings.timeout_s,
             grace_s=settings.grace_s,
             concurrent_max=settings.concurrent_max,
+            rate=settings.rate,
             breaker=settings.breaker,
             retry=settings.retry,
             gateway_url=remote.gateway_url,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import uuid
 from collections.abc import Callable
-from typing import Final, TypeVar, final
+from typing import TypeVar, final
 
 import anyio
 import anyio.lowlevel
 from attrs import define, field
 
+from sark_trio.client.allowance import Allowance
 from sark_trio.client.approving import Approver
 from sark_trio.client.asked import ToolCall, query_of
 from sark_trio.client.cached import Cache
@@ -20,19 +21,16 @@ from sark_trio.client.records import Records
 from sark_trio.client.scopes import Bounded, Scopes
 from sark_trio.client.signals import Signals
 from sark_trio.client.upstream import Upstream
-from sark_trio.errors import ClientClosed, GatewayError, Overloaded
+from sark_trio.errors import ClientClosed, GatewayError
 from sark_trio.governance.filters import ToolFacts
 from sark_trio.governance.pipeline import Governor, Verdict
-from sark_trio.machines.limiter import ConcurrencyLimiter
 from sark_trio.net.clock import lasting_time
 from sark_trio.stores.audit import AuditLog
 from sark_trio.telemetry.hooks import Emitter
 
-__all__ = ["CONCURRENT_MAX", "Caller", "request_ids"]
+__all__ = ["Caller", "request_ids"]
 
 T = TypeVar("T")
-#: Twice as many as may wait for connections: a loop that went wild, and no crowd.
-CONCURRENT_MAX: Final = 20_000
 
 
 def request_ids() -> Callable[[], str]:
@@ -63,8 +61,8 @@ class Caller:
     emitter: Emitter | None = None
     #: Who is asked where the policy wants a person's word.
     approver: Approver | None = None
-    #: Calls of each principal that are under way.
-    places: ConcurrencyLimiter = field(factory=lambda: ConcurrencyLimiter(CONCURRENT_MAX))
+    #: How much one principal gets.
+    allowance: Allowance = field(factory=Allowance)
     #: Answers to calls whose tools may be answered for; set before the first call.
     cache: Cache | None = field(default=None, init=False)
     closing: bool = field(default=False, init=False)
@@ -98,17 +96,12 @@ class Caller:
     async def _invoke(
         self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
     ) -> T:
-        who = f"{asked.principal.kind}:{asked.principal.id}"
-        if not self.places.acquire(who):  # before it costs a decision, or a record
-            raise Overloaded(
-                f"{asked.principal.id!r} has as many calls under way as one caller may",
-                reason="concurrency_caller",
-                server=upstream.name,
-            )
+        # Before it costs a decision, or a record.
+        who = self.allowance.take(anyio.current_time(), asked.principal, upstream.name)
         try:
             return await self._call(upstream, asked, request_id, signals)
         finally:
-            self.places.release(who)
+            self.allowance.release(who)
 
     async def _call(
         self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None

@@ -18,7 +18,7 @@ from typing import Any, final, get_args
 from attrs import field, frozen
 
 from sark_trio import jsontext
-from sark_trio.client.caller import CONCURRENT_MAX
+from sark_trio.client.allowance import CONCURRENT_MAX
 from sark_trio.client.config_gateway import GatewaySettings, read_gateway
 from sark_trio.client.config_pins import read_pins
 from sark_trio.client.config_places import explain, json_line, toml_line
@@ -31,6 +31,7 @@ from sark_trio.errors import ConfigError
 from sark_trio.governance.isolation import Isolation
 from sark_trio.governance.principal import Principal
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limiter import RateOptions
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.machines.window import RateRule
 from sark_trio.stores.audit_files import FsyncMode
@@ -46,6 +47,7 @@ __all__ = [
 
 #: No configuration of ours is larger; reading a wrong file must not fill memory.
 _FILE_BYTES_MAX = 4 * 1024 * 1024
+_CLIENT_TABLES = ("rate", "breaker", "retry")
 _POSITION = re.compile(r"line (\d+),? column (\d+)")
 
 
@@ -102,6 +104,8 @@ class Settings:
     grace_s: float = 5.0
     #: Calls of one principal at once.
     concurrent_max: int = CONCURRENT_MAX
+    #: Calls of one principal that begin; ``None``: no limit but that.
+    rate: RateOptions | None = None
     #: Of servers that have none of their own; ``None`` is the default of both.
     breaker: BreakerOptions | None = None
     retry: RetryConfig | None = None
@@ -185,7 +189,7 @@ def _from_json(root: Table, path: Path) -> Settings:
 def _from_toml(root: Table, path: Path) -> Settings:
     root.only("client", "servers", "policy", "audit", "identity", "gateway", "agents", "pins")
     client = root.table("client")
-    client.only("timeout_s", "grace_s", "concurrent_max", "breaker", "retry", *REMOTE_KEYS)
+    client.only("timeout_s", "grace_s", "concurrent_max", *_CLIENT_TABLES, *REMOTE_KEYS)
     return Settings(
         source=path,
         servers={read_name(n, t): read_server(t, path) for n, t in root.tables("servers").items()},
@@ -195,6 +199,7 @@ def _from_toml(root: Table, path: Path) -> Settings:
         timeout_s=client.number("timeout_s", 30.0),
         grace_s=client.number("grace_s", 5.0),
         concurrent_max=client.take("concurrent_max", int, CONCURRENT_MAX),
+        rate=client.options("rate", RateOptions),
         breaker=client.options("breaker", BreakerOptions, rate=RateRule),
         retry=client.options("retry", RetryConfig),
         gateway=read_gateway(root.table("gateway")),

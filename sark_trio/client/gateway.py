@@ -26,8 +26,9 @@ import anyio
 from anyio.abc import TaskStatus
 from attrs import frozen
 
+from sark_trio.client.allowance import CONCURRENT_MAX, Allowance
 from sark_trio.client.approving import Approver
-from sark_trio.client.caller import CONCURRENT_MAX, Caller
+from sark_trio.client.caller import Caller
 from sark_trio.client.chapters.agents import Agents
 from sark_trio.client.chapters.checks import Checks
 from sark_trio.client.chapters.events import Events, event_streams
@@ -55,7 +56,6 @@ from sark_trio.client.wiring import (
     grace_of,
     link_to,
     log_of,
-    places_of,
     principal_of,
     ready,
     servers_of,
@@ -68,6 +68,7 @@ from sark_trio.governance.pipeline import Governor, Policy
 from sark_trio.governance.principal import Principal
 from sark_trio.machines.caching import CacheOptions, CacheStatistics
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limiter import RateOptions
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.mcp.messages import Notification
 from sark_trio.net.exchange import Exchange
@@ -132,6 +133,8 @@ class GatewayClient(
     :param grace_s: time that running calls get when the client closes; default 5.
     :param concurrent_max: calls of one principal under way at once; one more is refused
         (:class:`~sark_trio.errors.Overloaded`) before anything is decided; default 20,000.
+    :param rate: calls of one principal that begin, a second and at once; one more is refused
+        likewise. ``None``: as many as *concurrent_max* lets.
     :param breaker: circuit breaker of servers that have none of their own.
     :param retry: retry schedule of servers that have none of their own.
     :param enable_error_handling: without it a call is one attempt, and no breaker refuses it;
@@ -166,6 +169,7 @@ class GatewayClient(
         timeout_s: float = 30.0,
         grace_s: float = 5.0,
         concurrent_max: int = CONCURRENT_MAX,
+        rate: RateOptions | None = None,
         breaker: BreakerOptions | None = None,
         retry: RetryConfig | None = None,
         enable_error_handling: bool = True,
@@ -181,9 +185,7 @@ class GatewayClient(
         self._exchange = exchange = Exchange(ConnectionPool(backend=AnyIOBackend(), tls=tls))
         self._agents = dict(agents or {})
         self._identity = with_keys(identity, exchange)
-        self._gateway = link_to(
-            gateway_url, api_key, mode=transport_mode, max_connections=max_connections, tls=tls
-        )
+        self._gateway = link_to(gateway_url, api_key, transport_mode, max_connections, tls)
         self._audit = log_of(audit)
         self._emitter = emitter_to(hooks, self._audit)
         self._pins = keeper_of(pins, self._audit.event_nowait)
@@ -206,7 +208,7 @@ class GatewayClient(
             jitter=jitter,
             emitter=self._emitter,
             approver=approve,
-            places=places_of(concurrent_max),
+            allowance=Allowance(concurrent_max, rate),
         )
         self._engine = Engine(
             errands=exchange.pool,

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import Final, Self, final
 
@@ -76,6 +77,7 @@ class Subscription:
     _machine: Reconnector = field(factory=Reconnector, init=False)
     _waiting: OrderedDict[tuple[str, str | None], Change] = field(factory=OrderedDict, init=False)
     _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
+    _opening: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
     _begun: anyio.Event = field(factory=anyio.Event, init=False)
     _news: anyio.Event = field(factory=anyio.Event, init=False)
     _watching: anyio.Event = field(factory=anyio.Event, init=False)
@@ -135,6 +137,7 @@ class Subscription:
         """The server said something."""
         if notification.method == ACKNOWLEDGED:
             self.unheard = self.interest.unheard(notification.params.get("notifications"))
+            self._opening.deadline = inf
             self.opened()
             self._begun.set()
             return
@@ -214,7 +217,7 @@ class Subscription:
         try:
             agreed = await self.upstream.connect()
             if agreed.modern:
-                await self.upstream.listen(self._request(agreed))
+                await self._listen(agreed)
             else:
                 await self._share()
         except ClientClosed:
@@ -223,6 +226,14 @@ class Subscription:
             return exc
         # 2026-07-28, "Graceful Closure": over, and no failure.
         return ServerDisconnected(f"{self.upstream.name}: the server ended the stream of changes")
+
+    async def _listen(self, agreed: Agreed) -> None:
+        """Since 2026-07-28: for as long as it lasts, once the server has said that it begins."""
+        with anyio.CancelScope(deadline=anyio.current_time() + OPEN_S) as self._opening:
+            await self.upstream.listen(self._request(agreed))
+            return
+        text = f"{self.upstream.name}: {LISTEN} was not acknowledged within {OPEN_S:g} s"
+        raise ReadTimeout(text, server=self.upstream.name)
 
     def _request(self, agreed: Agreed) -> Outgoing:
         capabilities = self.upstream.handlers.capabilities(modern=agreed.modern)

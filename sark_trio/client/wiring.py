@@ -33,7 +33,6 @@ from sark_trio.governance.rego import Rego, RegoEngine
 from sark_trio.machines.breaker import Mode
 from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions
-from sark_trio.machines.limiter import ConcurrencyLimiter
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.machines.slots import PoolOptions
 from sark_trio.mcp.messages import Notification
@@ -53,7 +52,6 @@ __all__ = [
     "grace_of",
     "link_to",
     "log_of",
-    "places_of",
     "principal_of",
     "ready",
     "servers_of",
@@ -65,7 +63,6 @@ __all__ = [
 def link_to(
     url: str | None,
     api_key: str | None,
-    *,
     mode: TransportMode | str,
     max_connections: int,
     tls: TLSOptions | None,
@@ -172,17 +169,6 @@ def grace_of(grace_s: float) -> float:
     if not 0 <= grace_s < float("inf"):
         raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
     return grace_s
-
-
-def places_of(concurrent_max: int) -> ConcurrencyLimiter:
-    """What counts the calls of each principal.
-
-    :raises ConfigError: the number is none.
-    """
-    try:
-        return ConcurrencyLimiter(concurrent_max)
-    except (TypeError, ValueError) as exc:
-        raise ConfigError(str(exc), source="concurrent_max") from None
 
 
 def with_keys(identity: TokenVerifier | None, exchange: Exchange) -> TokenVerifier | None:

@@ -109,6 +109,23 @@ async def test_after_a_break_it_listens_again_and_says_that_something_may_be_mis
 
 
 @pytest.mark.trio
+async def test_a_server_that_does_not_say_that_it_listens_again_is_asked_again(
+    autojump_clock: MockClock,
+) -> None:
+    async def silent(_: Incoming) -> None:
+        await anyio.sleep_forever()
+
+    server = Announcer(says("a", then=LOST), silent, says("a"))
+    async with (
+        open_client(server) as client,
+        client.subscribe("desk", resources=["a"]) as changes,
+    ):
+        assert [(await anext(changes)).kind for _ in range(3)] == ["resource", "gap", "resource"]
+    assert len(server.asked) == 3
+    assert 30 <= server.times[2] - server.times[1] <= 40
+
+
+@pytest.mark.trio
 async def test_a_stream_that_never_holds_is_given_up(autojump_clock: MockClock) -> None:
     server = Announcer(says(then=LOST))
     async with open_client(server) as client:
