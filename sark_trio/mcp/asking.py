@@ -15,6 +15,7 @@ from attrs import field, frozen
 
 from sark_trio.errors import InvalidArguments, ProtocolError
 from sark_trio.mcp.forms import Form, parse_form
+from sark_trio.mcp.members import object_of
 from sark_trio.mcp.progress import number_of
 
 __all__ = [
@@ -181,7 +182,7 @@ def parse_sampling(params: Mapping[str, Any], *, server: str) -> Sampling:
     if type(max_tokens) is not int or max_tokens < 0:
         raise _malformed(SAMPLE, "'maxTokens' is no whole number")
     system = params.get("systemPrompt")
-    choice = _object(params.get("toolChoice")).get("mode")
+    choice = object_of(params, "toolChoice").get("mode")
     return Sampling(
         server=server,
         messages=tuple(messages),
@@ -189,10 +190,10 @@ def parse_sampling(params: Mapping[str, Any], *, server: str) -> Sampling:
         system_prompt=system if type(system) is str else None,
         temperature=number_of(params.get("temperature")),
         stop_sequences=tuple(t for t in _list(params.get("stopSequences")) if type(t) is str),
-        model_preferences=_object(params.get("modelPreferences")),
+        model_preferences=object_of(params, "modelPreferences"),
         tools=tuple(tool for tool in _list(params.get("tools")) if isinstance(tool, Mapping)),
         tool_choice=choice if type(choice) is str else "auto",
-        metadata=_object(params.get("metadata")),
+        metadata=object_of(params, "metadata"),
         raw=params,
     )
 
@@ -269,10 +270,6 @@ def _checked_url(url: Any) -> str:
     if parts.scheme not in {"https", "http"} or not host:
         raise _malformed(ELICIT, "'url' leads to no page on the web")
     return url
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _list(value: Any) -> list[Any]:

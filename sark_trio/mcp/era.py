@@ -35,6 +35,7 @@ from sark_trio.mcp.evidence import (
     read_initialization,
     read_status,
 )
+from sark_trio.mcp.members import object_of
 from sark_trio.mcp.messages import Agreed, Fault
 from sark_trio.mcp.meta import SERVER_INFO
 from sark_trio.mcp.versions import HTTP_SSE, MODERN, SPOKEN, is_modern
@@ -316,14 +317,14 @@ class Negotiation:
     def _agree(self, version: str, result: Mapping[str, Any]) -> None:
         instructions = result.get("instructions")
         if is_modern(version):
-            info = _object(_object(result.get("_meta")).get(SERVER_INFO))
+            info = object_of(object_of(result, "_meta"), SERVER_INFO)
         else:
-            info = _object(result.get("serverInfo"))
+            info = object_of(result, "serverInfo")
         agreed = Agreed(
             version=version,
             modern=is_modern(version),
             server_info=info,
-            capabilities=_object(result.get("capabilities")),
+            capabilities=object_of(result, "capabilities"),
             instructions=instructions if type(instructions) is str else None,
         )
         self._phase, self._step = Phase.AGREED, Done(agreed)
@@ -338,8 +339,3 @@ class Negotiation:
         pinned = "" if self.pinned_version is None else f" (pinned to {self.pinned_version})"
         message = f"no MCP version agreed{pinned}: {evidence.text}"
         self._phase, self._step = Phase.FAILED, Failed(message, evidence.status, may_be_sse)
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    """*value* if it is a JSON object: what a server says of itself may be left out or wrong."""
-    return value if isinstance(value, Mapping) else {}

@@ -11,6 +11,7 @@ from typing import Any, Final, final
 from attrs import field, frozen
 
 from sark_trio.errors import ProtocolError
+from sark_trio.mcp.members import object_of, string_of
 
 __all__ = [
     "Completion",
@@ -92,17 +93,17 @@ class Completion:
 
 def parse_prompt(raw: Any) -> Prompt | None:
     """One item of ``prompts/list``; ``None`` if it is none."""
-    name = _string(raw, "name")
+    name = string_of(raw, "name")
     if not name or len(name) > NAME_CHARS_MAX:
         return None
     listed = raw.get("arguments")
     arguments = [_argument(one) for one in listed] if isinstance(listed, list) else []
     return Prompt(
         name=name,
-        title=_string(raw, "title"),
-        description=_string(raw, "description"),
+        title=string_of(raw, "title"),
+        description=string_of(raw, "description"),
         arguments=tuple(one for one in arguments if one is not None)[:ARGUMENTS_MAX],
-        meta=_object(raw, "_meta"),
+        meta=object_of(raw, "_meta"),
         raw=raw,
     )
 
@@ -117,8 +118,8 @@ def parse_prompt_result(result: Mapping[str, Any]) -> PromptResult:
         raise _malformed("the prompt", "'messages' is no list, or too long")
     return PromptResult(
         messages=tuple(map(_message, messages)),
-        description=_string(result, "description"),
-        meta=_object(result, "_meta"),
+        description=string_of(result, "description"),
+        meta=object_of(result, "_meta"),
         raw=result,
     )
 
@@ -128,7 +129,7 @@ def parse_completion(result: Mapping[str, Any]) -> Completion:
 
     :raises ProtocolError: it is not one; ``delivery`` is ``answered``.
     """
-    found = _object(result, "completion")
+    found = object_of(result, "completion")
     values, total = found.get("values"), found.get("total")
     if not isinstance(values, list) or not all(type(value) is str for value in values):
         raise _malformed("the completion", "'values' is not a list of strings")
@@ -140,32 +141,22 @@ def parse_completion(result: Mapping[str, Any]) -> Completion:
 
 
 def _argument(raw: Any) -> PromptArgument | None:
-    name = _string(raw, "name")
+    name = string_of(raw, "name")
     if not name:
         return None
     return PromptArgument(
         name=name,
-        title=_string(raw, "title"),
-        description=_string(raw, "description"),
+        title=string_of(raw, "title"),
+        description=string_of(raw, "description"),
         required=raw.get("required") is True,
     )
 
 
 def _message(raw: Any) -> PromptMessage:
-    role, content = _string(raw, "role"), _object(raw, "content")
+    role, content = string_of(raw, "role"), object_of(raw, "content")
     if role not in _ROLES or type(content.get("type")) is not str:
         raise _malformed("the prompt", "a message has no role or no content")
     return PromptMessage(role=role, content=content)
-
-
-def _string(raw: Any, key: str) -> str | None:
-    value = raw.get(key) if isinstance(raw, Mapping) else None
-    return value if type(value) is str else None
-
-
-def _object(raw: Any, key: str) -> Mapping[str, Any]:
-    value = raw.get(key) if isinstance(raw, Mapping) else None
-    return value if isinstance(value, Mapping) else {}
 
 
 def _malformed(subject: str, what: str) -> ProtocolError:

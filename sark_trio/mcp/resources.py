@@ -14,6 +14,7 @@ from typing import Any, Final, final
 from attrs import field, frozen
 
 from sark_trio.errors import ProtocolError
+from sark_trio.mcp.members import object_of, string_of
 
 __all__ = [
     "Resource",
@@ -89,7 +90,7 @@ class ResourceResult:
 
 def parse_resource(raw: Any) -> Resource | None:
     """One item of ``resources/list``; ``None`` if it is none."""
-    uri, name = _string(raw, "uri"), _string(raw, "name")
+    uri, name = string_of(raw, "uri"), string_of(raw, "name")
     if not uri or name is None or len(uri) > URI_CHARS_MAX:
         return None
     size = raw.get("size")
@@ -103,7 +104,7 @@ def parse_resource(raw: Any) -> Resource | None:
 
 def parse_template(raw: Any) -> ResourceTemplate | None:
     """One item of ``resources/templates/list``; ``None`` if it is none."""
-    template, name = _string(raw, "uriTemplate"), _string(raw, "name")
+    template, name = string_of(raw, "uriTemplate"), string_of(raw, "name")
     if not template or name is None or len(template) > URI_CHARS_MAX:
         return None
     return ResourceTemplate(uri_template=template, name=name, **_described(raw))
@@ -118,23 +119,23 @@ def parse_resource_result(result: Mapping[str, Any]) -> ResourceResult:
     if not isinstance(contents, list):
         raise _malformed("'contents' is not a list")
     return ResourceResult(
-        contents=tuple(map(_contents, contents)), meta=_object(result, "_meta"), raw=result
+        contents=tuple(map(_contents, contents)), meta=object_of(result, "_meta"), raw=result
     )
 
 
 def _contents(raw: Any) -> ResourceContents:
-    uri = _string(raw, "uri")
+    uri = string_of(raw, "uri")
     if uri is None:
         raise _malformed("contents without a 'uri'")
-    text, blob = _string(raw, "text"), _string(raw, "blob")
+    text, blob = string_of(raw, "text"), string_of(raw, "blob")
     if (text is None) == (blob is None):
         raise _malformed("contents need either 'text' or 'blob'")
     return ResourceContents(
         uri=uri,
-        mime_type=_string(raw, "mimeType"),
+        mime_type=string_of(raw, "mimeType"),
         text=text,
         blob=None if blob is None else _bytes(blob),
-        meta=_object(raw, "_meta"),
+        meta=object_of(raw, "_meta"),
     )
 
 
@@ -147,23 +148,13 @@ def _bytes(blob: str) -> bytes:
 
 def _described(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "title": _string(raw, "title"),
-        "description": _string(raw, "description"),
-        "mime_type": _string(raw, "mimeType"),
-        "annotations": _object(raw, "annotations"),
-        "meta": _object(raw, "_meta"),
+        "title": string_of(raw, "title"),
+        "description": string_of(raw, "description"),
+        "mime_type": string_of(raw, "mimeType"),
+        "annotations": object_of(raw, "annotations"),
+        "meta": object_of(raw, "_meta"),
         "raw": raw,
     }
-
-
-def _string(raw: Any, key: str) -> str | None:
-    value = raw.get(key) if isinstance(raw, Mapping) else None
-    return value if type(value) is str else None
-
-
-def _object(raw: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = raw.get(key)
-    return value if isinstance(value, Mapping) else {}
 
 
 def _malformed(what: str) -> ProtocolError:

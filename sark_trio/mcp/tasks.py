@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, cast, final
 from attrs import define, field, frozen
 
 from sark_trio.errors import ProtocolError
+from sark_trio.mcp.members import string_of
 from sark_trio.mcp.messages import Fault
 
 __all__ = [
@@ -104,9 +105,9 @@ def parse_task(result: Mapping[str, Any]) -> Task:
     return Task(
         task_id=task_id,
         status=cast("Status", status),
-        status_message=_string(raw, "statusMessage"),
-        created_at=_string(raw, "createdAt"),
-        last_updated_at=_string(raw, "lastUpdatedAt"),
+        status_message=string_of(raw, "statusMessage"),
+        created_at=string_of(raw, "createdAt"),
+        last_updated_at=string_of(raw, "lastUpdatedAt"),
         ttl_ms=_count(raw, "ttlMs", "ttl"),
         poll_interval_ms=_count(raw, "pollIntervalMs", "pollInterval"),
         result=_object(raw, "result"),
@@ -224,11 +225,6 @@ def _requests(value: Any) -> Mapping[str, Mapping[str, Any]]:
         if not whole or type(one.get("method")) is not str:
             raise _malformed("'inputRequests' holds what is no request")
     return value
-
-
-def _string(raw: Mapping[str, Any], key: str) -> str | None:
-    value = raw.get(key)
-    return value if type(value) is str else None
 
 
 def _object(raw: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

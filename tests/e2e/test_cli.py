@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -153,6 +155,27 @@ def test_interrupt_in_mid_call_is_recorded(place: Place, backend: str) -> None:
     # The signal may come after the intent is on disk and before the first byte has left.
     assert record["outcome"] == "cancelled" or record["outcome"] == record["delivery"] == "not_sent"
     assert place.sark("audit", "verify", "--json").json["in_doubt"] == []
+
+
+LOADING = """
+import sys
+from sark_trio.cli import entry
+
+class Interrupts:
+    def find_spec(self, name, *_):
+        if name == "sark_trio.cli.main":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupts())
+sys.exit(entry.main())
+"""
+
+
+def test_interrupt_while_it_loads_is_told_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADING], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "sark: interrupted\n")
 
 
 def test_one_log_has_one_writer_and_any_reader(place: Place) -> None:
