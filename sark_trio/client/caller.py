@@ -97,16 +97,21 @@ class Caller:
         self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
     ) -> T:
         # Before it costs a decision, or a record.
-        who = self.allowance.take(anyio.current_time(), asked.principal, upstream.name)
+        began = anyio.current_time()
+        who = self.allowance.take(began, asked.principal, upstream.name)
         try:
-            return await self._call(upstream, asked, request_id, signals)
+            return await self._call(upstream, asked, request_id, signals, began)
         finally:
             self.allowance.release(who)
 
     async def _call(
-        self, upstream: Upstream, asked: Asked[T], request_id: str, signals: Signals | None
+        self,
+        upstream: Upstream,
+        asked: Asked[T],
+        request_id: str,
+        signals: Signals | None,
+        began: float,
     ) -> T:
-        began = anyio.current_time()
         configured_s = asked.configured_s(upstream.server) or self.timeout_s
         timeout_s = configured_s if asked.timeout_s is None else asked.timeout_s
         with anyio.CancelScope(deadline=began + min(timeout_s, TIMEOUT_MAX_S)) as scope:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from functools import partial
 from math import inf
 from types import TracebackType
 from typing import Final, Self, final
@@ -20,6 +19,7 @@ from anyio.lowlevel import checkpoint
 from attrs import define, field
 
 from sark_trio.client.upstream import Upstream
+from sark_trio.client.watching import ask_to_watch, stop_watching
 from sark_trio.errors import (
     CallTimeout,
     ClientClosed,
@@ -190,7 +190,7 @@ class Subscription:
         finally:
             ears.discard(self)
             if self._watches:
-                await self._unwatch()
+                await stop_watching(self.upstream, self.interest.resources, CLOSE_S, OPEN_S)
             self._ended.set()
             self._begun.set()
             self._news.set()
@@ -301,46 +301,10 @@ class Subscription:
             await self._watching.wait()
             self._watching = anyio.Event()
             for uri in self.interest.resources:
-                await self._ask_to_watch(uri)
+                await ask_to_watch(self.upstream, uri, OPEN_S)
             if self._begun.is_set() and self.interest.resources:
                 self._offer(_GAP)  # until now the server did not know of our interest
             self._begun.set()
-
-    async def _ask_to_watch(self, uri: str) -> None:
-        deadline = anyio.current_time() + OPEN_S
-        with anyio.CancelScope(deadline=deadline):
-            await self.upstream.ears.wait_left(uri)
-            await self.upstream.read("resources/subscribe", {"uri": uri}, deadline)
-            return
-        # A failure of the wire: the stream is made anew, rather than given up.
-        text = f"{self.upstream.name}: resources/subscribe was not answered within {OPEN_S:g} s"
-        raise ReadTimeout(text, server=self.upstream.name)
-
-    async def _unwatch(self) -> None:
-        """Tell the server of what nobody watches any more. Who leaves does not wait for it long."""
-        ears = self.upstream.ears
-        ours_alone = [uri for uri in self.interest.resources if ears.unwatch(uri)]
-        told = [ears.leaving(uri) for uri in ours_alone]
-        try:
-            self.upstream.spawn(partial(self._take_leave, ours_alone))
-        except GatewayError:  # the upstream is closed, or is being closed
-            for uri in ours_alone:
-                ears.left(uri)
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + CLOSE_S):
-            for each in told:
-                await each.wait()
-
-    async def _take_leave(self, uris: list[str]) -> None:
-        deadline = anyio.current_time() + OPEN_S
-        try:
-            with anyio.CancelScope(deadline=deadline):
-                for uri in uris:
-                    await self.upstream.read("resources/unsubscribe", {"uri": uri}, deadline)
-        except GatewayError:
-            pass  # a courtesy
-        finally:
-            for uri in uris:
-                self.upstream.ears.left(uri)
 
     async def _close(self) -> None:
         self._scope.cancel()

@@ -113,17 +113,20 @@ def read_lines(chunks: Iterable[bytes]) -> Iterator[Line]:
     offset = 0
     rest = b""
     for chunk in chunks:
-        pieces = (rest + chunk).split(b"\n")
-        rest = pieces.pop()
-        for piece in pieces:
-            yield Line(offset, piece + b"\n")
-            offset += len(piece) + 1
-        while len(rest) > FRAME_BYTES_MAX:
-            yield Line(offset, rest[:FRAME_BYTES_MAX])
-            offset += FRAME_BYTES_MAX
-            rest = rest[FRAME_BYTES_MAX:]
-    if rest:
-        yield Line(offset, rest)
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield from _pieces(offset, line + b"\n")
+            offset += len(line) + 1
+        whole = len(rest) - len(rest) % FRAME_BYTES_MAX
+        yield from _pieces(offset, rest[:whole])
+        offset += whole
+        rest = rest[whole:]
+    yield from _pieces(offset, rest)
+
+
+def _pieces(offset: int, data: bytes) -> Iterator[Line]:
+    for at in range(0, len(data), FRAME_BYTES_MAX):
+        yield Line(offset + at, data[at : at + FRAME_BYTES_MAX])
 
 
 def segment_name(first_seq: int) -> str:
@@ -211,7 +214,7 @@ class AuditChain:
         :param fields: its members but ``seq``, ``prev``, ``ts`` and ``v``.
         :param ts: wall time, RFC 3339.
         """
-        kind, request_id = fields["kind"], fields.get("request_id", "")
+        kind, request_id = fields["kind"], fields.get("request_id")
         if kind == _BEGINS and request_id in self._open:
             return Fault("intent_already_open")
         if kind in _ENDS and request_id not in self._open:
@@ -234,7 +237,7 @@ class AuditChain:
         wrong = self._what_is_wrong(value)
         if wrong is not None:
             return wrong
-        self._advance(record, value["kind"], value.get("request_id", ""))
+        self._advance(record, value["kind"], value.get("request_id"))
         return value
 
     def _what_is_wrong(self, value: dict[str, Any]) -> str | None:
@@ -242,8 +245,9 @@ class AuditChain:
             return f"record {self._seq} was expected, this is {value.get('seq')!r:.40}"
         if value.get("prev") != self._head:
             return BROKEN_LINK
-        kind, request_id = value.get("kind"), value.get("request_id", "")
-        if not isinstance(kind, str) or not isinstance(request_id, str):
+        kind, request_id = value.get("kind"), value.get("request_id")
+        of_call = kind == _BEGINS or kind in _ENDS or "request_id" in value
+        if not isinstance(kind, str) or (of_call and not isinstance(request_id, str)):
             return "the record has no kind, or a request id that is not text"
         if kind == "open":
             subtrees = [root.hex() for root in self._tree.frontier]
@@ -255,7 +259,7 @@ class AuditChain:
             return "an outcome without an open intent"
         return None
 
-    def _advance(self, record: bytes, kind: str, request_id: str) -> None:
+    def _advance(self, record: bytes, kind: str, request_id: Any) -> None:
         if kind == _BEGINS:
             self._open[request_id] = self._seq
         elif kind in _ENDS:

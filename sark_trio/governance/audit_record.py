@@ -133,7 +133,7 @@ def hmac_ref(key: bytes, value: str | bytes) -> str:
     """
     if len(key) < _KEY_BYTES_MIN:
         raise ValueError(f"the key must have {_KEY_BYTES_MIN} bytes or more, got {len(key)}")
-    data = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+    data = value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
     return f"hmac-sha256:{hmac.digest(key, data, 'sha256').hex()}"
 
 
@@ -268,7 +268,7 @@ def _without_payload(record: dict[str, Any], note: str) -> bytes:
 def _visible(data: bytes) -> bytes:
     if data.isascii() and b"\x7f" not in data:
         return data
-    return _OBEYED.sub(_escape, data.decode("utf-8")).encode("utf-8")
+    return _OBEYED.sub(_escape, data.decode()).encode()
 
 
 def _escape(match: re.Match[str]) -> str:
@@ -285,4 +285,4 @@ def _text(value: str, chars_max: int = NAME_CHARS_MAX) -> str:
         value = f"{value[: chars_max - 1]}…"
     if value.isascii():
         return value
-    return value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8 form
+    return value.encode(errors="replace").decode()  # a lone surrogate has no UTF-8 form

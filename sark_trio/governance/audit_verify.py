@@ -235,11 +235,11 @@ def _found(record: bytes) -> AuditChain | None:
     return AuditChain(log_id=log_id) if log_id else None
 
 
-def _member(record: bytes, name: str) -> str:
-    """A text member of a record; empty if it has none."""
+def _member(record: bytes, name: str) -> str | None:
+    """A text member of a record, if it has one."""
     try:
         value = jsontext.decode(record)
     except jsontext.JSONError:
-        return ""
+        return None
     text = value.get(name) if isinstance(value, dict) else None
-    return text if isinstance(text, str) else ""
+    return text if isinstance(text, str) else None

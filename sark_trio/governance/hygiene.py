@@ -101,7 +101,7 @@ def _check_collisions(value: dict[Any, Any], trail: Trail | None) -> None:
 
 def _encodable(text: str) -> bool:
     try:
-        text.encode("utf-8")
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

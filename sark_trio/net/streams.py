@@ -43,7 +43,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
     """A connected stream socket, with or without TLS. One reader and one writer at a time."""
 
     __slots__ = (
-        *("_closed", "_early", "_expired", "_poll", "_silent", "_socket", "_watch"),
+        *("_closed", "_early", "_expired", "_poll", "_socket", "_watch"),
         "bytes_written",
     )
 
@@ -55,8 +55,6 @@ class SocketStream(httpcore.AsyncNetworkStream):
         self._early = b""
         self._closed = False
         self._expired = False
-        #: Nothing was read since the last write: a peer takes longer than us.
-        self._silent = False
         #: Bytes that the kernel took. Never too few: a TLS record that is not through counts.
         self.bytes_written = 0
 
@@ -67,10 +65,7 @@ class SocketStream(httpcore.AsyncNetworkStream):
         :raises httpcore.ReadError: the connection is broken, or closed by us.
         """
         data, self._early = self._early, b""
-        silent, self._silent = self._silent, False
         try:
-            if silent and not data and not isinstance(self._socket, ssl.SSLSocket):
-                raise BlockingIOError  # spare asking the kernel
             data = data or self._socket.recv(max_bytes)
         except _NOT_NOW as exc:
             return await self._when_ready(
@@ -110,7 +105,6 @@ class SocketStream(httpcore.AsyncNetworkStream):
                 raise httpcore.WriteError(str(exc)) from exc
             self.bytes_written += sent
             view = view[sent:]
-        self._silent = True
 
     async def start_tls(
         self,

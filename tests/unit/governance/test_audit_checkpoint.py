@@ -54,6 +54,6 @@ def test_a_signature_covers_everything() -> None:
     assert signed.is_signed_by(_accepts)
     for change in ({"log_id": "x"}, {"size": 4}, {"root": "x"}, {"chain_head": "x"}, {"ts": "x"}):
         assert not evolve(signed, **change).is_signed_by(_accepts)
-    assert not CHECKPOINT.is_signed_by(_accepts)
-    assert not evolve(signed, signature="not hex").is_signed_by(_accepts)
+    assert CHECKPOINT.is_signed_by(_accepts) is False
+    assert evolve(signed, signature="not hex").is_signed_by(_accepts) is False
     assert signed.body() == CHECKPOINT.body()

@@ -91,10 +91,28 @@ def test_absent_facts_are_left_out() -> None:
     assert fields["kind"] == "denied"
     assert fields["reason"] == "no such role"
     assert not {"tool", "decision_id", "policy_revision", "args_digest", "erased"} & fields.keys()
-    assert (
-        not {"error", "error_type", "result_bytes"}
-        & outcome_fields(Outcome(request_id="r1", outcome="ok", delivery="answered")).keys()
-    )
+
+
+def test_the_least_that_there_is_to_say_of_a_call_and_of_its_end() -> None:
+    assert call_fields("intent", _call()) == {
+        "kind": "intent",
+        "request_id": "r1",
+        "principal_id": "",
+        "principal_kind": "",
+        "server": "db",
+        "method": "tools/call",
+        "args": None,
+        "redactions": 0,
+    }
+    assert outcome_fields(Outcome(request_id="r1", outcome="ok", delivery="answered")) == {
+        "kind": "outcome",
+        "request_id": "r1",
+        "outcome": "ok",
+        "delivery": "answered",
+        "duration_us": 0,
+        "attempts": 0,
+        "redactions": 0,
+    }
 
 
 def test_an_outcome_says_how_it_ended() -> None:
@@ -130,18 +148,28 @@ def test_the_other_kinds() -> None:
         "number": 2,
         "reason": "retry",
     }
-    recovered = recovered_fields("r1", 5)
-    assert (recovered["kind"], recovered["outcome"], recovered["delivery"]) == (
-        "recovered",
-        "unknown",
-        "unknown",
-    )
-    assert event_fields("reload", {"ok": True})["details"] == {"ok": True}
-    opening = open_fields(
-        log_id="l", reason="created", tree=(b"\1" * 32,), oldest_open=None, torn_bytes=3
-    )
-    assert opening["tree"] == ["01" * 32]
-    assert opening["torn_bytes"] == 3
+    assert recovered_fields("r1", 5) == {
+        "kind": "recovered",
+        "request_id": "r1",
+        "intent_seq": 5,
+        "outcome": "unknown",
+        "delivery": "unknown",
+    }
+    assert event_fields("reload", {"ok": True}) == {
+        "kind": "event",
+        "name": "reload",
+        "details": {"ok": True},
+    }
+    assert open_fields(
+        log_id="l", reason="created", tree=(b"\1" * 32,), oldest_open=4, torn_bytes=3
+    ) == {
+        "kind": "open",
+        "log_id": "l",
+        "reason": "created",
+        "tree": ["01" * 32],
+        "oldest_open": 4,
+        "torn_bytes": 3,
+    }
 
 
 @pytest.mark.parametrize("request_id", ["", "x" * 257, "a\nb", "é", "\x7f", "a\x1b[2Jb"])
@@ -152,11 +180,18 @@ def test_a_request_id_is_printable_ascii(request_id: str) -> None:
         Outcome(request_id=request_id, outcome="ok", delivery="answered")
 
 
-@pytest.mark.parametrize("number", [math.inf, -1.0, 2.0**80, -math.inf])
-def test_no_number_makes_a_record_that_has_no_canonical_form(number: float) -> None:
+@pytest.mark.parametrize("request_id", ["x", "x" * 256])
+def test_a_request_id_has_one_to_256_characters(request_id: str) -> None:
+    assert _call(request_id=request_id).request_id == request_id
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(math.inf, 2**53 - 1), (2.0**80, 2**53 - 1), (-1.0, 0), (-math.inf, 0)],
+)
+def test_no_number_makes_a_record_that_has_no_canonical_form(number: float, written: int) -> None:
     outcome = Outcome(request_id="r1", outcome="ok", delivery="answered", duration_s=number)
-    duration = json.loads(_encode(outcome_fields(outcome)))["duration_us"]
-    assert 0 <= duration <= 2**53 - 1
+    assert json.loads(_encode(outcome_fields(outcome)))["duration_us"] == written
 
 
 def test_not_a_number_counts_as_nothing() -> None:
@@ -207,6 +242,17 @@ def test_escaping_keeps_the_value() -> None:
     assert json.loads(data)["details"] == {"text": evil}
     assert b"\\u007f" in data
     assert b"\\udb40\\udc41" in data
+    assert b'"\\u007f"' in _encode(event_fields("e", {"text": "\x7f"}))
+
+
+def test_a_record_has_64_kib_at_most() -> None:
+    room = 64 * 1024 - len(_encode(event_fields("e", {"text": ""})))
+    longest = _encode(event_fields("e", {"text": "x" * room}))
+    assert len(longest) == RECORD_BYTES_MAX
+    assert len(json.loads(longest)["details"]["text"]) == room
+    oversize = json.loads(_encode(event_fields("e", {"text": "x" * (room + 1)})))
+    assert "details" not in oversize
+    assert oversize["payload_note"] == "left out: 65537 bytes are too many"
 
 
 def test_an_oversize_payload_is_replaced_by_a_note_and_the_digest_stays() -> None:
@@ -252,8 +298,25 @@ def test_a_lone_surrogate_does_not_stop_a_record() -> None:
 
 
 def test_long_names_are_cut() -> None:
-    record = call_fields("intent", _call(tool="t" * 300))
+    record = call_fields("intent", _call(tool="t" * 300, server="s" * 257, method="m" * 256))
     assert record["tool"] == "t" * 255 + "…"
+    assert record["server"] == "s" * 255 + "…"
+    assert record["method"] == "m" * 256
+
+
+def test_messages_may_be_longer_than_names() -> None:
+    for message, kept in (("m" * 1024, "m" * 1024), ("m" * 1025, "m" * 1023 + "…")):
+        outcome = Outcome(request_id="r1", outcome="error", delivery="unknown", error=message)
+        assert outcome_fields(outcome)["error"] == kept
+        assert call_fields("denied", _call(), reason=message)["reason"] == kept
+
+
+def test_of_many_erased_paths_and_labels_the_first_are_kept() -> None:
+    paths = tuple(f"/{number}" for number in range(65))
+    record = call_fields("intent", _call(erased=paths, labels=dict.fromkeys(paths[:17], "v")))
+    assert record["erased"] == list(paths[:64])
+    assert record["erased_count"] == 65
+    assert record["labels"] == dict.fromkeys(paths[:16], "v")
 
 
 @pytest.mark.security(30)
@@ -262,6 +325,7 @@ def test_references_are_keyed_and_comparable() -> None:
     assert hmac_ref(KEY, "1234") != hmac_ref(b"j" * 32, "1234")
     assert hmac_ref(KEY, "1234").startswith("hmac-sha256:")
     assert hmac_ref(KEY, "\ud800") != hmac_ref(KEY, "?")
+    assert hmac_ref(b"k" * 16, "1234").startswith("hmac-sha256:")
     with pytest.raises(ValueError, match="16 bytes or more, got 15"):
         hmac_ref(b"k" * 15, "x")
 

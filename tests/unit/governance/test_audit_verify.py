@@ -54,7 +54,16 @@ def test_a_log_that_is_what_was_written() -> None:
 
 
 def test_no_log_at_all_is_good_until_a_checkpoint_says_otherwise() -> None:
-    assert verify([]).ok
+    assert verify([]) == Report(
+        fault=None,
+        records=0,
+        segments=0,
+        checkpoints=0,
+        log_id=None,
+        root=None,
+        chain_head=None,
+        in_doubt=(),
+    )
     report = verify([], small_log().checkpoints)
     assert report.fault is not None
     assert report.fault.index == 0
@@ -96,6 +105,7 @@ def test_an_edited_link_is_found_where_it_is(index: int) -> None:
     fault = check(log).fault
     assert fault is not None
     assert (fault.index, fault.segment) == (index, log.place(index)[0])
+    assert fault.reason == "the link between this record and its neighbour"
 
 
 def test_a_log_written_anew_from_some_record_on_is_found_by_the_next_checkpoint() -> None:
@@ -154,16 +164,15 @@ def test_a_missing_segment_is_found(dropped: int) -> None:
     assert not check(log).ok
 
 
-def test_segments_under_other_names_are_found() -> None:
+@pytest.mark.parametrize("index", [0, 3, 7])
+def test_a_segment_under_another_name_is_found(index: int) -> None:
     log = small_log()
-    first = next(iter(log.segments))
-    log.segments = {
-        segment_name(1) if name == first else name: data for name, data in log.segments.items()
-    }
+    right, wrong = segment_name(index), segment_name(index + 1)
+    log.segments = {wrong if name == right else name: data for name, data in log.segments.items()}
     fault = check(log).fault
     assert fault is not None
-    assert (fault.index, fault.offset) == (0, 0)
-    assert "name" in fault.reason
+    assert (fault.index, fault.segment, fault.offset) == (index, wrong, 0)
+    assert fault.reason == "the segment's name is not its first record's number"
 
 
 def test_a_segment_begins_with_an_opening_and_has_no_other() -> None:
@@ -173,7 +182,7 @@ def test_a_segment_begins_with_an_opening_and_has_no_other() -> None:
     fault = check(log).fault
     assert fault is not None
     assert fault.index == 3
-    assert "open record" in fault.reason
+    assert fault.reason == "a segment must begin with an open record, and only so"
 
 
 def test_two_ends_of_one_call_are_found() -> None:
@@ -193,6 +202,7 @@ def test_a_first_record_that_opens_no_log(first: bytes) -> None:
     fault = verify([(segment_name(0), [frame("+", first)])]).fault
     assert fault is not None
     assert (fault.index, fault.offset) == (0, 0)
+    assert fault.reason == "the first record opens no log"
 
 
 def test_a_torn_end_is_a_fault_that_says_so() -> None:

@@ -6,7 +6,6 @@ from itertools import product
 
 import pytest
 
-from sark_trio.governance import blocks as module
 from sark_trio.governance.blocks import Block, Blocks
 
 
@@ -75,13 +74,17 @@ def test_the_refusal_is_typed_and_keeps_the_operators_words(block: Block, words:
     assert denial.delivery == "not_sent"
 
 
-def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = Blocks()
+def test_a_tool_is_not_blocked_without_its_server() -> None:
     with pytest.raises(ValueError, match="server"):
-        blocks.add(Block(tool="drop"))
-    monkeypatch.setattr(module, "BLOCKS_MAX", 1)
-    blocks.add(Block(server="a"))
-    with pytest.raises(ValueError, match="more than 1"):
+        Blocks().add(Block(tool="drop"))
+
+
+def test_there_are_ten_thousand_blocks_at_most() -> None:
+    blocks = Blocks()
+    for number in range(10_000):
+        blocks.add(Block(principal=str(number)))
+    with pytest.raises(ValueError, match="more than 10000"):
         blocks.add(Block(server="b"))
-    blocks.add(Block(server="a", reason="again"))  # not one more
-    assert [block.reason for block in blocks.all()] == ["again"]
+    blocks.add(Block(principal="7", reason="again"))  # not one more
+    assert blocks.all()[7].reason == "again"
+    assert len(blocks.all()) == 10_000

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -52,12 +53,14 @@ def test_two_names_that_look_alike_are_no_result() -> None:
         STRIP.result({"a": 1, "a\u200b": 2})
 
 
-def test_what_is_too_deep_is_no_result() -> None:
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}])
+def test_what_is_too_deep_is_no_result(wrap: Callable[[Any], Any]) -> None:
     value: Any = "x"
-    for _ in range(jsontext.DEPTH_MAX + 1):
-        value = [value]
+    for _ in range(jsontext.DEPTH_MAX):
+        value = wrap(value)
+    assert STRIP.value(value).value == value
     with pytest.raises(ValueError, match="deep"):
-        STRIP.value(value)
+        STRIP.value(wrap(value))
 
 
 @given(st.text(st.sampled_from("\x1b\x9b[]0;m\x07\\ab\n\u202e\u200b\U000e0041")))

@@ -30,6 +30,7 @@ CT_LEAVES = [
         "606162636465666768696a6b6c6d6e6f",
     )
 ]
+EMPTY_CT_ROOT = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 CT_ROOTS = [
     "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -49,6 +50,7 @@ def _leaves(count: int) -> list[bytes]:
 def test_the_published_tree_heads() -> None:
     tree = MerkleTree()
     assert tree.root() == EMPTY_ROOT == tree_root([])
+    assert EMPTY_ROOT.hex() == EMPTY_CT_ROOT
     for data, root in zip(CT_LEAVES, CT_ROOTS, strict=True):
         tree.append(data)
         assert tree.root().hex() == root
@@ -85,7 +87,8 @@ def test_a_tree_goes_on_from_its_frontier(before: int, after: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "frontier"), [(-1, []), (1, []), (2, [b"\0" * 32] * 2), (1, [b"short"])]
+    ("size", "frontier"),
+    [(-1, []), (-1, [b"\0" * 32]), (1, []), (2, [b"\0" * 32] * 2), (1, [b"short"])],
 )
 def test_a_frontier_that_makes_no_tree_is_refused(size: int, frontier: list[bytes]) -> None:
     with pytest.raises(ValueError, match=r"must|do not"):
@@ -113,8 +116,11 @@ def test_an_inclusion_proof_of_the_wrong_shape_proves_nothing() -> None:
     assert not verify_inclusion(leaves[2], 2, 5, proof[:-1], root)
     assert not verify_inclusion(leaves[2], 2, 5, (*proof, root), root)
     assert not verify_inclusion(leaves[2], 2, 5, (proof[1], proof[0], *proof[2:]), root)
-    assert not verify_inclusion(leaves[2], 5, 5, proof, root)
-    assert not verify_inclusion(leaves[2], -1, 5, proof, root)
+    assert verify_inclusion(leaves[2], 5, 5, proof, root) is False
+    assert verify_inclusion(leaves[2], -1, 5, proof, root) is False
+    assert verify_inclusion(leaves[0], 0, 1, (), leaves[0]) is True
+    assert verify_inclusion(leaves[0], 1, 1, (), leaves[0]) is False
+    assert verify_inclusion(leaves[0], 0, 1, (root,), leaves[0]) is False
     with pytest.raises(ValueError, match="leaf 5 is not in a tree of 5"):
         inclusion_proof(leaves, 5)
 
@@ -138,8 +144,8 @@ def test_a_consistency_proof_of_the_wrong_shape_proves_nothing() -> None:
     leaves = _leaves(7)
     root, old_root, proof = tree_root(leaves), tree_root(leaves[:3]), consistency_proof(leaves, 3)
     assert not verify_consistency(3, old_root, 7, root, proof[:-1])
-    assert not verify_consistency(3, old_root, 7, root, (*proof, root))
-    assert not verify_consistency(3, old_root, 7, root, ())
+    assert verify_consistency(3, old_root, 7, root, (*proof, root)) is False
+    assert verify_consistency(3, old_root, 7, root, ()) is False
     assert not verify_consistency(0, EMPTY_ROOT, 7, root, proof)
     assert not verify_consistency(8, root, 7, root, proof)
     assert not verify_consistency(7, root, 7, root, proof)
