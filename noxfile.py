@@ -43,10 +43,11 @@ def tests(session: nox.Session) -> None:
         return
     apart = [f"--ignore={folder}" for folder in WITH_PEERS]
     cores = "--numprocesses=auto"
-    session.run("python", "-m", "pytest", cores, "--laws", "-m", "law")
-    others = ("-m", "not law", cores, "--durations=10")
-    session.run("python", "-m", "pytest", *others, *apart)
-    session.run("python", "-m", "pytest", *others, "--dist=loadfile", *WITH_PEERS)
+    anywhere = (cores, "--dist=worksteal")  # slow ones stand together: one process would get all
+    session.run("python", "-m", "pytest", *anywhere, "--laws", "-m", "law")
+    others = ("-m", "not law", "--durations=10")
+    session.run("python", "-m", "pytest", *others, *anywhere, *apart)
+    session.run("python", "-m", "pytest", *others, cores, "--dist=loadfile", *WITH_PEERS)
 
 
 @nox.session
@@ -54,7 +55,7 @@ def laws(session: nox.Session) -> None:
     """Run the laws, list each with its test, and fail where a required one has none."""
     _install(session, "test")
     _peers(session)
-    parallel = ["--numprocesses=auto"] if not session.posargs else []
+    parallel = ["--numprocesses=auto", "--dist=worksteal"] if not session.posargs else []
     session.run("python", "-m", "pytest", "--laws", "-m", "law", *parallel, *session.posargs)
 
 

@@ -17,7 +17,7 @@ from tests.simulation.runs import as_before, only_ours
 from tests.simulation.world import simulate
 
 #: `python -m tests.simulation --seeds 100000` is the deep tier.
-SEEDS, AT_ONCE = 6_000, 250
+SEEDS, AT_ONCE = 20_000, 250
 #: Seeds between two collections.
 TIDY = 25
 #: What there is in each portion at least, which is half or less of what is usual: answers of each
