@@ -10,6 +10,7 @@ __all__ = ["main"]
 def main() -> int:
     """Run the command; return its exit status."""
     try:
+        # Here, for it is the part that takes time.
         from sark_trio.cli.main import main as run
 
         return run()

@@ -26,7 +26,7 @@ import anyio
 from anyio.abc import TaskStatus
 from attrs import frozen
 
-from sark_trio.client.allowance import CONCURRENT_MAX, Allowance
+from sark_trio.client.allowance import CONCURRENT_MAX
 from sark_trio.client.approving import Approver
 from sark_trio.client.caller import Caller
 from sark_trio.client.chapters.agents import Agents
@@ -51,6 +51,7 @@ from sark_trio.client.servers import Server
 from sark_trio.client.snapshots import UpstreamStatistics
 from sark_trio.client.wiring import (
     ErrorHandling,
+    allowance_of,
     cache_of,
     emitter_to,
     grace_of,
@@ -208,7 +209,7 @@ class GatewayClient(
             jitter=jitter,
             emitter=self._emitter,
             approver=approve,
-            allowance=Allowance(concurrent_max, rate),
+            allowance=allowance_of(concurrent_max, rate),
         )
         self._engine = Engine(
             errands=exchange.pool,

@@ -10,6 +10,7 @@ from typing import Any, final
 
 from attrs import evolve, field, frozen
 
+from sark_trio.client.allowance import Allowance
 from sark_trio.client.cached import Cache
 from sark_trio.client.call import TIMEOUT_MAX_S
 from sark_trio.client.caller import Caller
@@ -33,6 +34,7 @@ from sark_trio.governance.rego import Rego, RegoEngine
 from sark_trio.machines.breaker import Mode
 from sark_trio.machines.caching import CacheOptions
 from sark_trio.machines.circuit import BreakerOptions
+from sark_trio.machines.limiter import ConcurrencyLimiter, RateLimiter, RateOptions
 from sark_trio.machines.retry import RetryConfig
 from sark_trio.machines.slots import PoolOptions
 from sark_trio.mcp.messages import Notification
@@ -47,6 +49,7 @@ from sark_trio.telemetry.hooks import Emitter, Hook
 
 __all__ = [
     "ErrorHandling",
+    "allowance_of",
     "cache_of",
     "emitter_to",
     "grace_of",
@@ -169,6 +172,19 @@ def grace_of(grace_s: float) -> float:
     if not 0 <= grace_s < float("inf"):
         raise ConfigError(f"{grace_s!r} is no number of seconds", source="grace_s")
     return grace_s
+
+
+def allowance_of(concurrent_max: int, rate: RateOptions | None) -> Allowance:
+    """What counts the calls of each principal.
+
+    :raises ConfigError: one of the limits is none.
+    """
+    _check_kind(rate, RateOptions, "rate")
+    try:
+        places = ConcurrencyLimiter(concurrent_max)
+    except (TypeError, ValueError) as exc:
+        raise ConfigError(str(exc), source="concurrent_max") from None
+    return Allowance(places, None if rate is None else RateLimiter(rate))
 
 
 def with_keys(identity: TokenVerifier | None, exchange: Exchange) -> TokenVerifier | None:

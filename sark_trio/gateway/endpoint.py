@@ -295,4 +295,4 @@ class McpEndpoint:
 
 def _owner(principal: Principal | None) -> str | None:
     """Whose a session is: the same person with a newer token goes on with it."""
-    return None if principal is None else f"{principal.kind}:{principal.id}"
+    return None if principal is None else principal.key

@@ -92,7 +92,7 @@ class Turnstile:
 
 def caller_of(principal: Principal | None) -> str:
     """Whose count it is: a newer token of the same caller gives no new one."""
-    return "" if principal is None else f"{principal.kind}:{principal.id}"
+    return "" if principal is None else principal.key
 
 
 def _too_many(message: str, reason: str, headers: _Headers) -> Refused:

@@ -68,7 +68,7 @@ class _Events:
         if self.sees_all:
             return True
         if one.owner is not None:
-            return one.owner == f"{self.principal.kind}:{self.principal.id}"
+            return one.owner == self.principal.key
         if one.server is None or one.name.startswith("security"):
             return False
         try:

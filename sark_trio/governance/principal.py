@@ -107,6 +107,13 @@ class Principal:
         default=None, validator=_check_time, repr=False, eq=False, hash=False
     )
 
+    @property
+    def key(self) -> str:
+        """Which caller it is, whatever they know and have to show today: a newer token of the same
+        caller makes no other one.
+        """
+        return f"{self.kind}:{self.id}"
+
     @classmethod
     def anonymous(cls) -> Self:
         """The caller of whom nothing is known: no role, no permission."""

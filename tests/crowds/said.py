@@ -613,8 +613,8 @@ SAID: dict[int, tuple[Fault, ...]] = {
             name="frames that break every rule",
             wires=("websocket",),
             says=lambda number, wire: (
-                raw(*FRAMES[number // 100 % len(FRAMES)], n=number)
-                if number % 100 == 0
+                raw(*FRAMES[number // 80 % len(FRAMES)], n=number)
+                if number % 80 == 0
                 else do(n=number)
             ),
             errors=(*BROKEN, ProtocolError, TransportError),

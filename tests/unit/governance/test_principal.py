@@ -13,6 +13,12 @@ def test_names_are_sorted_sets() -> None:
     assert (who.roles, who.permissions, who.teams) == (("a", "b"), ("one",), ())
 
 
+def test_a_caller_is_told_from_others_by_kind_and_id() -> None:
+    who = Principal(id="alice", credential_hash="old", roles=("analyst",))
+    assert who.key == Principal(id="alice", credential_hash="new").key == "user:alice"
+    assert who.key != Principal(id="alice", kind="service").key
+
+
 @pytest.mark.fault(14)
 def test_repr_shows_id_and_kind_only() -> None:
     who = Principal(
