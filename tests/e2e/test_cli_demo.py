@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -43,6 +47,27 @@ def test_demo_holds_within_half_a_minute(tmp_path: Path, backend: str) -> None:
     assert [line for line in SHOWN if f"{line}\n" not in done.out] == []
     assert done.out.endswith("all as it should be\n")
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("backend", ["trio", "asyncio"])
+def test_ctrl_c_ends_the_demo_with_one_line(tmp_path: Path, backend: str) -> None:
+    """A terminal interrupts the whole group of processes."""
+    command = [sys.executable, "-m", "sark_trio", "demo", "--backend", backend]
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith("2. "):  # now its servers run
+            assert process.poll() is None
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (130, "sark: interrupted\n")
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])

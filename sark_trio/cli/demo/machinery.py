@@ -57,7 +57,13 @@ class Directory:
 async def directory_server() -> AsyncIterator[Directory]:
     """Start the HTTP server; end it by closing its standard input."""
     command = [sys.executable, "-m", "sark_trio.cli.demo.directory"]
-    process: Process = await anyio.open_process(command, stdin=PIPE, stdout=PIPE, stderr=None)
+    process: Process = await anyio.open_process(
+        command,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=None,
+        start_new_session=True,  # a terminal's Ctrl-C is for us; it ends with its standard input
+    )
     try:
         assert process.stdin is not None
         assert process.stdout is not None
