@@ -165,5 +165,5 @@ def _ttl(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    # Compared from the left, NaN comes out as no lifetime.
-    return float(min(value, 86_400)) if value > 0 else 0.0
+    # Compared with what stands first, NaN comes out as no lifetime.
+    return float(min(max(0, value), 86_400))

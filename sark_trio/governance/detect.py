@@ -8,6 +8,7 @@ it is long.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
@@ -44,7 +45,7 @@ _KEY_END: Final = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?---
 _IBAN_COUNTRIES: Final = {
     15: "NO",
     16: "BE",
-    18: "DK FI FO GL NL SD",
+    18: "DK FI FK FO GL NL SD",
     19: "MK SI",
     20: "AT BA EE KZ LT LU MN XK",
     21: "CH HR LI LV",
@@ -96,7 +97,7 @@ def _luhn(number: str) -> bool:
 def _ibans(text: str) -> Iterator[Span]:
     for match in _IBAN.finditer(text):
         start, last = match.span(1)
-        missing = _IBAN_CHARS.get(text[start : start + 2].upper(), last)
+        missing = _IBAN_CHARS.get(text[start : start + 2].upper(), math.inf)
         end = start
         while missing and end < last:
             missing -= text[end] != " "

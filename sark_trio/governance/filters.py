@@ -7,8 +7,8 @@ widens* (f(x) ⊆ x, where a redacted value stands for the value it replaced).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, final
 
 from attrs import field, frozen
@@ -239,17 +239,13 @@ def _restrict(have: Any, want: Any, trail: Trail | None) -> Any:
     if isinstance(have, bool | str | None) or isinstance(want, bool | str | None):
         same = type(have) is type(want) and have == want
     else:
-        same = isinstance(have, int | float) and (have == want or float(have) == _float(want))
+        try:
+            same = isinstance(have, int | float) and (have == want or float(have) == float(want))
+        except (OverflowError, TypeError, ValueError):
+            same = False
     if not same:
         raise Widened(trail_pointer(trail))
     return have
-
-
-def _float(value: Any) -> float:
-    try:
-        return float(value)
-    except (OverflowError, TypeError, ValueError):
-        return math.nan
 
 
 def _subsequence(have: Iterable[Any], want: list[Any], trail: Trail | None) -> list[Any]:
@@ -258,10 +254,8 @@ def _subsequence(have: Iterable[Any], want: list[Any], trail: Trail | None) -> l
     for item in have:
         if len(kept) == len(want):
             break
-        try:
+        with suppress(Widened):
             kept.append(_restrict(item, want[len(kept)], (trail, len(kept))))
-        except Widened:
-            continue
     if len(kept) < len(want):
         raise Widened(trail_pointer((trail, len(kept))))
     return kept

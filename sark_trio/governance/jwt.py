@@ -292,7 +292,7 @@ def _verified(token: str, algorithm: str, key: Mapping[str, Any]) -> bytes:
         # The algorithm's own object: the registry around it would read the header once more,
         # by rules of its own, and warn of "EdDSA", which issuers still write (RFC 9864).
         model = jws.JWSRegistry.algorithms[algorithm]
-        loaded = jwk.import_key({**key, "alg": algorithm})
+        loaded = jwk.import_key(dict(key))
         model.check_key(loaded)
         good = model.verify(signed.encode(), octets, loaded)
     except (JoseError, ValueError, TypeError, KeyError):

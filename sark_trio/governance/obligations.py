@@ -93,15 +93,9 @@ class RequireApproval:
 Obligation = StripControls | RedactResult | StripParameters | LimitResult | RequireApproval
 #: The same, to check at run time.
 OBLIGATIONS: Final = (StripControls, RedactResult, StripParameters, LimitResult, RequireApproval)
-#: When each has its turn: what hides in a text hides it from the patterns of redaction, and what
-#: is left in the end is measured.
-_TURNS: Final = {
-    StripControls: 0,
-    RedactResult: 1,
-    StripParameters: 1,
-    LimitResult: 2,
-    RequireApproval: 2,
-}
+#: Those that are about results, in turn: what hides in a text hides it from the patterns of
+#: redaction, and what is left in the end is measured.
+_TURNS: Final = (StripControls, RedactResult, LimitResult)
 
 
 def _redact(members: dict[str, Any]) -> RedactResult:
@@ -183,13 +177,12 @@ def apply_obligations(result: Mapping[str, Any], obligations: Iterable[Obligatio
     :raises ValueError: the result cannot be what an obligation demands.
     """
     counts: Counter[str] = Counter()
-    for obligation in sorted(obligations, key=lambda one: _TURNS[type(one)]):
-        if isinstance(obligation, RedactResult | StripControls):
-            step = obligation.redactor.result(result)
-        elif isinstance(obligation, LimitResult):
+    mine = [one for one in obligations if isinstance(one, _TURNS)]
+    for obligation in sorted(mine, key=lambda one: _TURNS.index(type(one))):
+        if isinstance(obligation, LimitResult):
             step = cap_result(result, obligation.bytes_max)
         else:
-            continue
+            step = obligation.redactor.result(result)
         result = step.value
         counts.update(dict(step.counts))
     return Redacted(result, tuple(sorted(counts.items())))

@@ -76,9 +76,8 @@ class AllowAll:
 
     revision: str = field(default="allow-all", init=False)
 
-    async def decide(self, question: Question) -> Decision:
+    async def decide(self, question: Question) -> Decision:  # noqa: ARG002 (a policy's signature)
         """Yes."""
-        del question
         return Decision(allow=True, reason="AllowAll", revision=self.revision)
 
 
@@ -87,8 +86,7 @@ class AllowAll:
 class _NoPolicy:
     revision: str | None = field(default=None, init=False)
 
-    async def decide(self, question: Question) -> Decision:
-        del question
+    async def decide(self, question: Question) -> Decision:  # noqa: ARG002 (a policy's signature)
         return no_decision("no policy is configured", reason="no_policy")
 
 
@@ -185,7 +183,8 @@ class Governor:
         read them), or ``None``, which denies everything. Only :class:`AllowAll` allows
         everything.
     :param filter: rules for the arguments of every tool.
-    :param tool_filters: further rules by ``(server, tool)``; they too only take away.
+    :param tool_filters: further rules by ``(server, tool)``, where a query that names none has
+        ``""``; they too only take away.
     :raises errors.ConfigError: the Rego policy is wrong.
     """
 

@@ -113,22 +113,23 @@ class Rego:
     def parse(self, read: ReadFile | None = None) -> RegoEngine:
         """Read the files and parse; nothing has been evaluated. Raises as :meth:`load` does."""
         sources = {name: _read(name, read) for name in self.files} | dict(self.texts)
-        try:
-            data = jsontext.canonical(dict(self.data))
-        except jsontext.JSONError as exc:
-            raise errors.ConfigError(str(exc), source="data") from None
-        digest = hashlib.sha256()
-        for part in (*(p for pair in sorted(sources.items()) for p in pair), repr(self.v0)):
-            digest.update(b"%d:" % len(part.encode()) + part.encode())
-        digest.update(data)
-        build = _Build(sources, data.decode(), self.v0)
+        data = _canonical(dict(self.data), "data").decode()
+        whole = _canonical([sources, self.v0, data], "texts")
+        build = _Build(sources, data, self.v0)
         packages = build.packages()
         _keep_apart(self.data, packages)
         return RegoEngine(
             build=build,
             query=_choose(self.query, packages),
-            revision=f"sha256:{digest.hexdigest()}",
+            revision=f"sha256:{hashlib.sha256(whole).hexdigest()}",
         )
+
+
+def _canonical(value: Any, source: str) -> bytes:
+    try:
+        return jsontext.canonical(value)
+    except jsontext.JSONError as exc:
+        raise errors.ConfigError(str(exc), source=source) from None
 
 
 def _read(name: str, read: ReadFile | None) -> str:
@@ -138,7 +139,7 @@ def _read(name: str, read: ReadFile | None) -> str:
         content = read(name)
         if len(content) > SOURCE_BYTES_MAX:
             raise errors.ConfigError(f"is larger than {SOURCE_BYTES_MAX} bytes", source=name)
-        return content.decode("utf-8")
+        return content.decode()
     except OSError as exc:
         raise errors.ConfigError(f"can not be read: {exc.strerror}", source=name) from exc
     except UnicodeDecodeError as exc:

@@ -88,13 +88,10 @@ class _Told:
     slow: int = field(default=0, init=False)
     #: Seconds beyond what is allowed, less what was given back.
     held_s: float = field(default=0.0, init=False)
+    disabled: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.carrier = self.hook.carrier if isinstance(self.hook, Carrier) else None
-
-    @property
-    def disabled(self) -> bool:
-        return self.failures_in_row >= FAILURES_MAX or self.held_s >= HELD_S_MAX
 
     @property
     def label(self) -> str:
@@ -110,11 +107,6 @@ class Emitter:
 
     _hooks: tuple[_Told, ...]
     _clock: Clock
-    #: Those that are still told.
-    _listening: tuple[_Told, ...] = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._listening = self._hooks
 
     @classmethod
     def of(cls, hooks: Iterable[Hook], *, clock: Clock = float) -> Self | None:
@@ -136,7 +128,9 @@ class Emitter:
     def emit(self, event: Event) -> None:
         """Tell every hook. Nothing that a hook raises comes out, but for what ends the program."""
         began = self._clock()
-        for one in self._listening:
+        for one in self._hooks:
+            if one.disabled:
+                continue
             try:
                 one.hook(event)
             except Exception as exc:  # noqa: BLE001 - somebody else's code; the call goes on
@@ -147,8 +141,8 @@ class Emitter:
 
     def carrier(self, call: CallInfo) -> Mapping[str, str] | None:
         """The trace context of *call*, from the first hook that has one."""
-        for one in self._listening:
-            if one.carrier is not None:
+        for one in self._hooks:
+            if one.carrier is not None and not one.disabled:
                 began = self._clock()
                 try:
                     found = trace_context(one.carrier(call))
@@ -183,13 +177,14 @@ class Emitter:
             one.held_s += beyond_s
             self._judge(one, TOO_SLOW)
             return self._clock()
-        if one.held_s and not one.disabled:
+        if one.held_s:
             one.held_s = max(0.0, one.held_s + beyond_s)
         return now
 
     def _judge(self, one: _Told, why: str) -> None:
-        if one.disabled and one in self._listening:
-            self._listening = tuple(each for each in self._listening if each is not one)
+        broken = one.failures_in_row >= FAILURES_MAX or one.held_s >= HELD_S_MAX
+        if broken and not one.disabled:
+            one.disabled = True
             self.emit(HookDisabled(hook=one.label, error_type=why))
 
 

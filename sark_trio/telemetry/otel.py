@@ -136,7 +136,6 @@ class OpenTelemetry:
         span = self._spans.get(event.call.request_id)
         if span is not None:
             span.update_name(self._name(event.call))
-            span.set_attributes(self._attributes(event.call))
             span.set_attribute("sark.policy.decision", decision)
             span.set_attribute("sark.policy.cached", event.cached)
             span.set_attribute("sark.policy.seconds", event.seconds)

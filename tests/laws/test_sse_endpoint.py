@@ -74,7 +74,7 @@ def test_s11_the_endpoint_comes_first_and_once(events: list[tuple[str, str]], cu
 @given(
     place=st.one_of(
         PLACES,
-        st.text(st.characters(exclude_characters="\r\n\0"), max_size=40),
+        st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=40),
         st.from_regex(r"(https?:)?//[a-z@.:\[\]0-9]{1,30}(/[!-~]{0,9})?", fullmatch=True),
     )
 )

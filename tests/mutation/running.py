@@ -18,6 +18,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from importlib.abc import MetaPathFinder
@@ -41,6 +42,8 @@ _WARM: Final = ("anyio", "attrs", "hypothesis.stateful", "hypothesis.strategies"
 _TIMES, _SPARE_S = 4, 1.0
 _COLLECTION_S: Final = 30
 _WALL_S: Final = 600
+#: As many times that on the wall, where the machine is busy, or a test waits for what never comes.
+_WALL_TIMES: Final = 5
 #: A mutant that hoards fails for want of memory.
 _MEMORY_SPARE_BYTES: Final = 2**30
 #: The same examples each time; and a failure need not be small.
@@ -176,7 +179,9 @@ class _Run:
         self._test = item.nodeid
         if self.costs is not None and self._telling is None:
             cost = self.costs.get(item.nodeid, 0.0)
-            signal.setitimer(signal.ITIMER_PROF, cost * _TIMES + _SPARE_S)
+            limit_s = cost * _TIMES + _SPARE_S
+            signal.setitimer(signal.ITIMER_PROF, limit_s)
+            signal.setitimer(signal.ITIMER_REAL, limit_s * _WALL_TIMES)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
@@ -206,6 +211,7 @@ class _Run:
         reading, self._telling = os.pipe()
         if self._fork("", told=reading):
             sys.setprofile(self._note)
+            threading.setprofile(self._note)  # of threads that tests begin
             return True
         self._telling = None
         return False

@@ -32,13 +32,21 @@ def test_what_is_more_is_cut():
 def test_what_is_less_stays():
     assert clamp.clamp(3) == 3
 """
+#: The same, in a thread of its own.
+IN_A_THREAD = f"""
+from concurrent.futures import ThreadPoolExecutor
+{TESTS.replace("clamp.clamp(", "in_a_thread(clamp.clamp, ")}
+def in_a_thread(function, value):
+    with ThreadPoolExecutor() as pool:
+        return pool.submit(function, value).result()
+"""
 #: ``clamp(10)`` is 10 either way.
 EQUIVALENT = "clamp: if value > LIMIT: -> if value >= LIMIT:"
 
 
-def mutate(folder: Path, *excused: str) -> subprocess.CompletedProcess[str]:
+def mutate(folder: Path, *excused: str, tests: str = TESTS) -> subprocess.CompletedProcess[str]:
     (folder / "clamp.py").write_text(MODULE)
-    (folder / "test_clamp.py").write_text(TESTS)
+    (folder / "test_clamp.py").write_text(tests)
     (folder / "pyproject.toml").write_text("[tool.sark]\nwhite_rooms = []\n")
     (folder / "survivors.toml").write_text(
         f'[[survivor]]\nmodule = "clamp.py"\nreason = "equal"\nmutants = {list(excused)}\n'
@@ -54,8 +62,9 @@ def mutate(folder: Path, *excused: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_only_the_survivor_is_told(tmp_path: Path) -> None:
-    done = mutate(tmp_path)
+@pytest.mark.parametrize("tests", [TESTS, IN_A_THREAD], ids=["here", "in a thread"])
+def test_only_the_survivor_is_told(tmp_path: Path, tests: str) -> None:
+    done = mutate(tmp_path, tests=tests)
     assert done.stdout.splitlines()[1:] == [f"  survived: {EQUIVALENT}"], done.stderr
     assert done.stdout.startswith("clamp.py: 5 mutants, 4 killed, 0 stuck, 1 survived")
     assert done.returncode == 1

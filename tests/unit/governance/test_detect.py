@@ -24,11 +24,13 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"
         ("email", "<a.b+c@x.co.uk>,d@e.org", ["a.b+c@x.co.uk", "d@e.org"]),
         ("email", "jürgen@müller.example", ["jürgen@müller.example"]),
         ("email", "@ a@ @b.com a@b @@", []),
+        ("email", "@ bob@example.com", ["bob@example.com"]),
         ("email", "x" * 70 + "@example.com", ["x" * 64 + "@example.com"]),
         ("credit_card", "card 4111111111111111.", ["4111111111111111"]),
         ("credit_card", "2024 4111 1111 1111 1111", ["4111 1111 1111 1111"]),
         ("credit_card", "5-4111-1111-1111-1111", ["4111-1111-1111-1111"]),
         ("credit_card", "3782 822463 10005", ["3782 822463 10005"]),
+        ("credit_card", "5555 5555 5555 4444", ["5555 5555 5555 4444"]),
         ("credit_card", "4111111111111112 0000000000000000 14111111111111111111111", []),
         ("us_ssn", "078-05-1120 078 05 1121", ["078-05-1120", "078 05 1121"]),
         ("us_ssn", "000-12-3456 666-12-3456 900-12-3456 123-00-4567 1078-05-1120", []),
@@ -67,6 +69,49 @@ def test_what_overlaps_becomes_one() -> None:
 def test_what_lies_inside_another_does_not_shorten_it() -> None:
     text = f"Bearer {JWT}+tail/of+the+secret end"
     assert find(text, PATTERNS) == [(0, len(text) - 4, "bearer")]
+
+
+def test_what_begins_inside_another_makes_it_longer() -> None:
+    text = "+49 30 1234567@example.com"
+    assert [(text[a:b], kind) for a, b, kind in find(text, ["phone"])] == [(text[:14], "phone")]
+    assert find(text, PATTERNS) == [(0, len(text), "email")]
+
+
+@pytest.mark.parametrize("prefix", ["AKIA", "ASIA", "AGPA", "AIDA", "AROA"])
+def test_every_kind_of_aws_key_is_found(prefix: str) -> None:
+    key = f"{prefix}IOSFODNN7EXAMPLE"
+    assert find(f"id={key};", ["aws_key"]) == [(3, 23, "aws_key")]
+
+
+#: Characters of an IBAN by country, as ISO 13616's registry lists them.
+IBAN_CHARS = """
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18
+    DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23
+    IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27
+    MT31 MU30 NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19
+    SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""
+
+
+def iban(country: str, size: int) -> str:
+    """One whose check digits are right (ISO 7064, MOD 97-10)."""
+    account = "1" * (size - 4)
+    check = 98 - int("".join(str(int(c, 36)) for c in f"{account}{country}00")) % 97
+    return f"{country}{check:02}{account}"
+
+
+def test_an_iban_is_exactly_as_long_as_its_country_has_it() -> None:
+    for each in IBAN_CHARS.split():
+        country, size = each[:2], int(each[2:])
+        assert find(iban(country, size), ["iban"]) == [(0, size, "iban")], country
+        for other in (size - 1, size + 1):
+            assert find(iban(country, other), ["iban"]) == [], country
+
+
+@pytest.mark.parametrize("before", ["", " ", "to "])
+def test_an_iban_of_no_country_is_none_wherever_it_stands(before: str) -> None:
+    assert find(before + iban("ZZ", 22), ["iban"]) == []
+    assert find(before + iban("DE", 22), ["iban"]) == [(len(before), len(before) + 22, "iban")]
 
 
 @given(

@@ -168,3 +168,13 @@ def test_numbers_are_sent_as_the_caller_gave_them() -> None:
     found = restrict(have, {"a": 1, "b": 10**23, "c": 2.0})
     assert found == have
     assert [type(value) for value in found.values()] == [float, float, int]
+
+
+def test_no_rule_is_the_same_however_it_is_said() -> None:
+    assert ParameterFilter() == ParameterFilter(allow=None, deny=[], redact=[])
+
+
+def test_a_number_that_no_double_holds_is_another() -> None:
+    with pytest.raises(Widened):
+        restrict({"a": 10**400}, {"a": 1.0})
+    assert restrict({"a": 10**400}, {"a": 10**400}) == {"a": 10**400}

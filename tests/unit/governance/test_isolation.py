@@ -16,6 +16,7 @@ TEXT = "package p\nimport rego.v1\nallow := true\n"
     ("name", "value"),
     [
         ("evaluation_s", 0),
+        ("evaluation_s", 60.1),
         ("evaluation_s", float("inf")),
         ("evaluation_s", float("nan")),
         ("evaluation_s", "1"),
@@ -29,6 +30,13 @@ TEXT = "package p\nimport rego.v1\nallow := true\n"
 def test_an_option_that_bounds_nothing_is_refused(name: str, value: Any) -> None:
     with pytest.raises((ValueError, TypeError), match=name):
         Isolation(**{name: value})
+
+
+def test_bounds_are_exact_and_defaults_are_the_documented_ones() -> None:
+    least = Isolation(evaluation_s=0.001, memory_bytes_max=16 << 20, processes=1)
+    most = Isolation(evaluation_s=60, memory_bytes_max=1 << 46, processes=64)
+    assert (least.memory_bytes_max, most.processes) == (16_777_216, 64)
+    assert Isolation() == Isolation(evaluation_s=0.5, memory_bytes_max=268_435_456, processes=2)
 
 
 def test_an_isolated_policy_is_never_loaded_into_this_process() -> None:

@@ -99,3 +99,26 @@ def test_what_hides_a_secret_from_redaction_is_taken_out_first() -> None:
     shown = apply_obligations(result, obligations)
     assert shown.value["content"][0]["text"] == "[redacted:email] hidden"
     assert shown.counts == (("control", 1), ("email", 1))
+
+
+def test_lists_and_words_are_as_long_as_is_allowed() -> None:
+    assert len(parse_obligations([LIMIT] * 64)) == 64
+    (asked,) = parse_obligations([{"type": "require_approval", "message": "x" * 1024}])
+    assert asked == RequireApproval("x" * 1024)
+
+
+def test_whoever_approves_need_not_be_told_why() -> None:
+    assert parse_obligations([{"type": "require_approval"}]) == (RequireApproval(""),)
+    assert RequireApproval() == RequireApproval("")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"type": "strip_parameters"}, "^paths must be a list of texts$"),
+        ({**REDACT, "keys": "ssn"}, "^keys must be a list of texts$"),
+    ],
+)
+def test_what_is_wrong_is_told_by_its_name(wrong: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_obligations([wrong])

@@ -66,7 +66,13 @@ def test_the_token_is_shown_nowhere() -> None:
 
 
 def test_without_an_exchange_nothing_is_decided() -> None:
-    assert ask(Opa("http://127.0.0.1:8181")).reason == "not_bound"
+    decision = ask(Opa("http://127.0.0.1:8181"))
+    assert (decision.allow, decision.reason) == (False, "not_bound")
+    assert decision.fault == "Opa was given no exchange"
+
+
+def test_a_url_loses_the_slashes_at_its_end_and_nothing_else() -> None:
+    assert Opa("http://h/~//").url == "http://h/~"
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_only_what_cannot_be_seen_is_folded_away() -> None:
         assert fold(f"a{unseen}b") == "ab"
     for seen in "\u1161\u17b3\u17b6\u180a\u1810\ufdff\ufe10\U000e01f0":
         assert fold(f"a{seen}b") != "ab"
+    assert fold("\u00e9~") == "\u00e9~"
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,16 @@ def test_no_policy_is_a_no_and_only_allow_all_allows_all() -> None:
     denial = verdict.denial()
     assert isinstance(denial, errors.PolicyUnavailable)
     assert (denial.reason, denial.delivery, denial.server) == ("no_policy", "not_sent", "db")
-    assert decide(Governor(policy=AllowAll())).allow
+    assert verdict.fault == "no policy is configured"
+    verdict = decide(Governor(policy=AllowAll()))
+    assert (verdict.allow, verdict.reason) == (True, "AllowAll")
+    assert verdict.revision == AllowAll().revision == "allow-all"
+
+
+def test_a_verdict_promises_nothing_that_it_was_not_given() -> None:
+    verdict = Verdict(allow=False, query=query())
+    assert (verdict.arguments, verdict.digest, verdict.reason) == ({}, "", "")
+    assert (verdict.ttl_s, verdict.valid_until) == (0.0, float("-inf"))
 
 
 def test_an_allow_holds_all_that_is_recorded_and_sent() -> None:
@@ -77,6 +86,12 @@ def test_a_policy_that_widens_has_not_decided(wanted: dict[str, Any]) -> None:
     assert (verdict.allow, verdict.reason, verdict.arguments) == (False, "widened", {})
     assert isinstance(verdict.denial(), errors.PolicyUnavailable)
     assert verdict.fault is not None
+
+
+@pytest.mark.parametrize("answer", [True, None, "yes"])
+def test_what_is_no_decision_is_told_so(answer: Any) -> None:
+    verdict = decide(Governor(policy=Answers(answer)))
+    assert (verdict.reason, verdict.fault) == ("malformed", "the policy answered no Decision")
 
 
 @pytest.mark.security(1)
@@ -145,6 +160,7 @@ def test_a_policy_can_not_change_what_is_sent(value: Any) -> None:
     governor = Governor(policy=Meddles())
     verdict = decide(governor, arguments={"sql": "s"})
     assert (verdict.allow, verdict.reason, verdict.arguments) == (False, "malformed", {})
+    assert verdict.fault == "the policy changed the arguments"
     assert governor.cache.statistics().entries == 0
 
 
@@ -188,6 +204,17 @@ def test_the_policy_sees_the_filtered_candidate_and_that_is_sent() -> None:
     assert verdict.removed == ("/password", "/pin", "/options/0/secret")
     assert verdict.redacted == ("/note",)
     assert "hunter2" not in repr(verdict)
+
+
+@pytest.mark.parametrize("named", [{"server": None}, {"tool": None}])
+def test_rules_of_a_tool_meet_a_query_that_names_none_by_an_empty_name(named: Any) -> None:
+    place = ("", "query") if "server" in named else ("db", "")
+    governor = Governor(
+        policy=AllowAll(), tool_filters={place: ParameterFilter(deny=["/password"])}
+    )
+    arguments = {"sql": "s", "password": "hunter2"}
+    assert decide(governor, arguments=arguments, **named).arguments == {"sql": "s"}
+    assert decide(governor, arguments=arguments).arguments == arguments
 
 
 def test_changing_the_arguments_meanwhile_changes_nothing() -> None:

@@ -192,7 +192,7 @@ def test_an_engine_that_changes_the_arguments_is_noticed() -> None:
     question.query.arguments["rows"][1]["a"] = "b"
     assert question.is_intact()
     question.query.arguments["rows"].append(object())
-    assert not question.is_intact()
+    assert question.is_intact() is False
 
 
 def test_a_repr_shows_no_arguments() -> None:

@@ -204,6 +204,10 @@ def test_one_pattern_may_be_a_text() -> None:
     assert Redactor(patterns="email") == Redactor(patterns=["email"])
 
 
+def test_no_rule_is_the_same_however_it_is_said() -> None:
+    assert Redactor() == Redactor(paths=[], keys=[], patterns=[])
+
+
 def test_results_over_the_limit_are_withheld_whole() -> None:
     small = {"content": []}
     assert cap_result(small, 14).value is small

@@ -9,7 +9,7 @@ import pytest
 from sark_trio import errors
 from sark_trio.governance.principal import Principal
 from sark_trio.governance.query import Question
-from sark_trio.governance.rego import Rego, RegoEngine
+from sark_trio.governance.rego import Rego, RegoEngine, policy_error
 from tests.support.governance import load, query, read
 
 HEAD = "package mcp.gateway\nimport rego.v1\n"
@@ -161,6 +161,20 @@ def test_files_are_read_by_load_and_by_nothing_else(tmp_path: Path) -> None:
     path.unlink()
     assert loaded.evaluate({}).allow
     assert repr(rego) == f"<Rego {path} query=by package>"
+    both = Rego("a.rego", texts={"b.rego": "package b"}, query="data.b")
+    assert repr(both) == "<Rego a.rego, b.rego query=data.b>"
+
+
+def test_a_file_may_be_as_large_as_a_mebibyte() -> None:
+    text = b"package a\nallow := true\n"
+    large = text + (b"#" * 1_000 + b"\n") * 1_040
+    large = large.ljust(1 << 20, b"\n")
+    assert Rego("p.rego").load(lambda _: large).evaluate({}).allow
+
+
+def test_a_text_that_is_no_unicode_is_a_wrong_configuration() -> None:
+    with pytest.raises(errors.ConfigError, match="texts: "):
+        Rego(texts={"p.rego": "package a\n# \ud800"}).load()
 
 
 @pytest.mark.parametrize("options", [{}, {"texts": {}}])
@@ -215,6 +229,18 @@ def test_an_answer_that_is_too_large_denies() -> None:
     assert (large.allow, large.reason) == (False, "policy_error")
 
 
+def test_an_answer_may_be_as_large_as_a_mebibyte() -> None:
+    decider = engine("allow := true")
+    answer = '{"result":[{"expressions":[{"value":{"allow":true}}]}]}'.ljust(1 << 20)
+    assert decider.read(answer).allow
+    assert decider.read(answer + " ").fault == "an answer of more than 1048576 bytes"
+
+
+def test_a_backtrace_is_left_out_of_what_is_told() -> None:
+    error = policy_error("stack overflow\n\nStack backtrace:\n   0: main", "p.rego")
+    assert (error.message, error.source) == ("p.rego: stack overflow", "p.rego")
+
+
 @pytest.mark.parametrize("answer", ["{", '{"result": [], "result": []}'])
 def test_an_answer_that_is_no_json_denies(answer: str) -> None:
     decision = engine("allow := true").read(answer)
@@ -248,7 +274,7 @@ def test_a_panic_denies_and_the_engine_is_made_anew() -> None:
 
 def test_an_interrupt_passes_through_and_the_engine_is_made_anew() -> None:
     decider = engine("allow := true")
-    decider._engine = Panicking(KeyboardInterrupt())  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
+    decider._engine = Panicking(SystemExit())  # type: ignore[assignment]
+    with pytest.raises(SystemExit):
         decider.evaluate({})
     assert decider.evaluate({}).allow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 from typing import Any
 
@@ -27,13 +28,13 @@ class Gate:
     open: threading.Event = field(factory=threading.Event)
     inside: threading.Event = field(factory=threading.Event)
     told: list[Event] = field(factory=list)
-    threads: set[int] = field(factory=set)
+    threads: set[threading.Thread] = field(factory=set)
 
     def __call__(self, event: Event) -> None:
         self.inside.set()
         assert self.open.wait(PATIENCE_S)
         self.told.append(event)
-        self.threads.add(threading.get_ident())
+        self.threads.add(threading.current_thread())
 
 
 def test_events_come_in_their_order_and_in_another_thread() -> None:
@@ -44,10 +45,32 @@ def test_events_come_in_their_order_and_in_another_thread() -> None:
         hook(event(n))
     assert hook.flush(PATIENCE_S)
     assert gate.told == [event(n) for n in range(100)]
-    assert gate.threads.isdisjoint({threading.get_ident()})
-    assert len(gate.threads) == 1
+    (thread,) = gate.threads
+    assert thread is not threading.current_thread()
+    assert (thread.name, thread.daemon) == ("sark_trio hook", True)
     assert hook.statistics() == AsideStatistics(told=100, failures=0, dropped=0, waiting=0)
     assert repr(hook) == "<Aside Gate waiting=0>"
+
+
+def test_the_thread_and_who_waits_for_it_are_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "IDLE_S", 100 * PATIENCE_S)
+    gate = Gate()
+    gate.open.set()
+    hook = Aside(gate)
+    for n in range(100):
+        hook(event(n))
+        assert hook.flush(100 * PATIENCE_S)
+    assert gate.told == [event(n) for n in range(100)]
+    assert len(gate.threads) == 1
+
+
+def test_there_is_nothing_to_wait_for_before_the_first_event() -> None:
+    assert Aside(print).flush(0)
+
+
+def test_times_are_short_where_nothing_else_is_said() -> None:
+    assert inspect.signature(Aside.flush).parameters["timeout_s"].default == 5
+    assert aside.IDLE_S == 5
 
 
 @pytest.mark.row(61)
@@ -56,6 +79,8 @@ def test_a_hook_that_hangs_costs_events_and_nothing_else() -> None:
     hook = Aside(gate, queue_max=3)
     hook(event(0))
     assert gate.inside.wait(PATIENCE_S)
+    assert hook.statistics() == AsideStatistics(told=0, failures=0, dropped=0, waiting=0)
+    assert not hook.flush(0)  # nothing waits, and one is not told yet
     for n in range(1, 11):
         hook(event(n))
     assert hook.statistics() == AsideStatistics(told=0, failures=0, dropped=7, waiting=3)
@@ -117,7 +142,10 @@ def test_options_that_cannot_be_are_refused() -> None:
 
     with pytest.raises(ValueError, match="at once"):
         Aside(Carrying())
-    wrong: list[Any] = [0, 2_000_000, 1.5]
+    assert Aside(print).queue_max == 1_000
+    for value in (1, 1_000_000):
+        assert Aside(print, queue_max=value).queue_max == value
+    wrong: list[Any] = [0, 1_000_001, 1.5]
     for value in wrong:
         with pytest.raises((ValueError, TypeError), match="queue_max"):
             Aside(print, queue_max=value)

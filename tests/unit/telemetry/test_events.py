@@ -9,12 +9,16 @@ import pytest
 
 from sark_trio.telemetry import events
 from sark_trio.telemetry.events import (
+    GATEWAY,
     OTHER,
+    CallDecided,
     CallFinished,
     CallInfo,
+    CallRetried,
     CallStarted,
     Event,
     ProcessExited,
+    StreamConnected,
     fields_of,
     word,
 )
@@ -29,9 +33,47 @@ KINDS = [
 ]
 
 
+#: What dashboards and alerts look for.
+NAMES = {
+    "AttemptFinished": "attempt.finished",
+    "AttemptStarted": "attempt.started",
+    "AuditFailed": "audit.failed",
+    "BreakerChanged": "breaker.changed",
+    "CacheLookedUp": "cache.looked_up",
+    "CallDecided": "call.decided",
+    "CallFinished": "call.finished",
+    "CallRetried": "call.retried",
+    "CallStarted": "call.started",
+    "CheckpointTaken": "audit.checkpoint",
+    "ConnectionClosed": "connection.closed",
+    "ConnectionOpened": "connection.opened",
+    "HookDisabled": "hook.disabled",
+    "ListFetched": "list.fetched",
+    "PoolWaited": "pool.waited",
+    "ProcessExited": "process.exited",
+    "ProcessStarted": "process.started",
+    "ServerConnected": "server.connected",
+    "SessionRenewed": "session.renewed",
+    "StreamConnected": "stream.connected",
+    "StreamReconnecting": "stream.reconnecting",
+    "TokenChecked": "token.checked",
+}
+
+
 def test_every_event_has_a_name_of_its_own() -> None:
-    names = [kind.name for kind in KINDS]
-    assert len(set(names)) == len(names) > 20
+    assert {kind.__name__: kind.name for kind in KINDS} == NAMES
+    assert len(set(NAMES.values())) == len(NAMES)
+
+
+def test_names_that_stand_for_others_are_none_that_a_server_may_have() -> None:
+    assert (GATEWAY, OTHER) == ("_gateway", "_other")
+
+
+def test_what_is_not_said_is_the_usual() -> None:
+    assert CallInfo(request_id="r1", server="db", transport="stdio").method == "tools/call"
+    assert not CallDecided(call=CALL, allow=True, seconds=0.1).cached
+    assert CallRetried(call=CALL, number=1, reason="stale_connection").wait_s == 0
+    assert not StreamConnected(server="db").resumed
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,6 +120,7 @@ def test_fields_are_flat_and_leave_out_what_is_not_known() -> None:
         (None, None),
         ("", OTHER),
         ("the password is hunter2", OTHER),
+        ("x" * 40, "x" * 40),
         ("x" * 41, OTHER),
         ("Upper", OTHER),
         ("line\n", OTHER),

@@ -95,6 +95,25 @@ def test_a_hook_that_always_raises_is_told_nothing_any_more_and_the_others_are_t
     assert "secret" not in repr(told)
 
 
+def test_a_hundred_failures_in_a_row_disable_a_hook_and_no_fewer() -> None:
+    alone = emitter(Broken())
+    for _ in range(99):
+        alone.emit(EVENT)
+    assert not alone.statistics()[0].disabled
+    alone.emit(EVENT)
+    assert alone.statistics() == (HookStatistics(hook="Broken", failures=100, disabled=True),)
+
+
+def test_a_hook_that_is_disabled_while_an_event_is_told_hears_no_more_of_it() -> None:
+    """The last straw is to hear that another hook is disabled, before the event itself."""
+    second = Broken(times=FAILURES_MAX)
+    both = emitter(Broken(), second)
+    for _ in range(FAILURES_MAX):
+        both.emit(EVENT)
+    assert second.told == []
+    assert [one.disabled for one in both.statistics()] == [True, True]
+
+
 def test_failures_that_are_not_in_a_row_disable_nothing() -> None:
     broken = Broken(times=FAILURES_MAX - 1)
     alone = emitter(broken)
@@ -167,6 +186,33 @@ def test_who_asks_for_a_trace_context_is_timed_as_well() -> None:
     assert told == [HookDisabled(hook="Slow", error_type="TooSlow")]
 
 
+@pytest.mark.row(61)
+def test_a_hook_may_take_a_hundredth_of_a_second_and_no_more() -> None:
+    slow, mixed, _ = timed(EVENT_S_MAX)
+    mixed.emit(EVENT)
+    assert mixed.statistics()[0].slow == 0
+    slow.takes_s, slow.now = [1.01 * EVENT_S_MAX], 0.0
+    mixed.emit(EVENT)
+    assert mixed.statistics()[0].slow == 1
+
+
+@pytest.mark.row(61)
+def test_a_hook_that_held_up_the_loop_for_just_the_longest_time_is_disabled() -> None:
+    slow, mixed, _ = timed(0.4, 0.4, 0.23)
+    for disabled in (False, False, True):
+        slow.now = 0.0
+        mixed.emit(EVENT)
+        assert mixed.statistics()[0].disabled is disabled
+
+
+@pytest.mark.row(61)
+def test_a_quick_event_gives_back_no_more_than_what_it_spared() -> None:
+    _, mixed, _ = timed(60.0, 60.0, 0.0, 60.0)
+    for _ in range(4):
+        mixed.emit(EVENT)
+    assert mixed.statistics()[0].disabled
+
+
 def test_one_long_pause_or_quick_events_in_between_disable_nothing() -> None:
     slow, mixed, told = timed(3600.0)
     mixed.emit(EVENT)
@@ -212,6 +258,7 @@ def test_options_that_cannot_be_are_refused() -> None:
         Emitter.of(["print"])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="17 hooks are more than 16"):
         Emitter.of([print] * (HOOKS_MAX + 1))
+    assert len(emitter(*[print] * HOOKS_MAX).statistics()) == 16
 
 
 # -- what is carried --------------------------------------------------------------------------
@@ -256,10 +303,12 @@ def test_a_carrier_that_always_raises_is_disabled() -> None:
         ({"traceparent": f"{PARENT}\r\nx: y", "tracestate": "a=1"}, set()),
         ({"traceparent": f"{PARENT}\n"}, set()),
         ({"traceparent": 7}, set()),
+        ({"traceparent": PARENT, "tracestate": "a" * 512}, {"traceparent", "tracestate"}),
         ({"traceparent": PARENT, "tracestate": "a" * 513}, {"traceparent"}),
         ({"traceparent": PARENT, "baggage": "a=1\r\nb: 2"}, {"traceparent"}),
         ({"traceparent": PARENT, "baggage": ""}, {"traceparent"}),
         ({"traceparent": PARENT, "authorization": "Bearer x"}, {"traceparent"}),
+        ({"baggage": "b" * 8_192}, {"baggage"}),
         ({"baggage": "b" * 8_193}, set()),
     ],
 )

@@ -50,6 +50,9 @@ def ended(outcome: Any) -> CallFinished:
         (ended("tool_error"), "INFO"),
         (ended("cancelled"), "INFO"),
         (ended("denied"), "WARNING"),
+        (ended("rejected"), "WARNING"),
+        (ended("timeout"), "ERROR"),
+        (ended("error"), "ERROR"),
         (ended("unknown"), "ERROR"),
         (EVENT, "WARNING"),
         (events.ProcessExited(server="db", pid=7, exit_code=0, expected=True), "INFO"),
@@ -128,6 +131,11 @@ def test_json_lines_have_the_fields(kept: Kept) -> None:
         "exit_code": -9,
         "expected": False,
     }
+
+
+def test_json_lines_have_the_time_in_microseconds() -> None:
+    record = logging.makeLogRecord({"created": 0.12345678})
+    assert json.loads(JsonFormatter().format(record))["ts"] == 0.123457
 
 
 @pytest.mark.security(31)

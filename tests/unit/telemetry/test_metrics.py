@@ -5,9 +5,17 @@ from __future__ import annotations
 import pytest
 
 from sark_trio.telemetry import metrics
-from sark_trio.telemetry.events import OTHER, CallInfo
-from sark_trio.telemetry.labels import TOOLS_MAX, ToolLabels
-from sark_trio.telemetry.metrics import Counter, Family, Gauge, Histogram, Registry
+from sark_trio.telemetry.events import OTHER
+from sark_trio.telemetry.metrics import (
+    CALL_SECONDS,
+    CONTENT_TYPE,
+    DECISION_SECONDS,
+    Counter,
+    Family,
+    Gauge,
+    Histogram,
+    Registry,
+)
 
 
 def test_a_counter_grows() -> None:
@@ -38,13 +46,27 @@ def test_a_histogram_has_cumulative_buckets() -> None:
     histogram = Histogram("seconds", "Time.", ("server",), bounds=(0.1, 1))
     for seconds in (0.05, 0.1, 0.5, 7):
         histogram.observe(seconds, "db")
-    assert list(histogram.lines())[2:] == [
+    assert list(histogram.lines()) == [
+        "# HELP seconds Time.",
+        "# TYPE seconds histogram",
         'seconds_bucket{server="db",le="0.1"} 2',
         'seconds_bucket{server="db",le="1"} 3',
         'seconds_bucket{server="db",le="+Inf"} 4',
         'seconds_sum{server="db"} 7.65',
         'seconds_count{server="db"} 4',
     ]
+
+
+def test_times_are_sorted_into_the_same_buckets_everywhere() -> None:
+    """Those of calls are the OpenTelemetry conventions' for MCP: dashboards compare them."""
+    calls = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+    decisions = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
+    assert Histogram("seconds", "Time.").bounds == CALL_SECONDS == calls
+    assert decisions == DECISION_SECONDS
+
+
+def test_the_text_has_the_content_type_that_prometheus_asks_for() -> None:
+    assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_values_of_labels_are_escaped() -> None:
@@ -67,6 +89,13 @@ def test_too_many_label_sets_are_counted_together(monkeypatch: pytest.MonkeyPatc
     assert sum(line.startswith("h_count") for line in histogram.lines()) == 4
 
 
+def test_ten_thousand_label_sets_have_series_of_their_own() -> None:
+    gauge = Gauge("g", "G.", ("a",))
+    for number in range(10_001):
+        gauge.set(7, str(number))
+    assert (gauge.value("9999"), gauge.value("10000"), gauge.value(OTHER)) == (7, 0, 7)
+
+
 def test_mistakes_are_refused() -> None:
     with pytest.raises(ValueError, match="'no-name' can name no metric"):
         Counter("no-name", "No.")
@@ -86,31 +115,3 @@ def test_a_registry_has_each_name_once() -> None:
         registry.add(Gauge("a", "A."))
     first.add()
     assert [line for line in registry.lines() if not line.startswith("#")] == ["a 1"]
-
-
-# -- names of tools ---------------------------------------------------------------------------
-
-
-def call(server: str, tool: str) -> CallInfo:
-    return CallInfo(request_id="r", server=server, tool=tool, transport="http")
-
-
-def test_the_first_tools_keep_their_names() -> None:
-    labels = ToolLabels(2)
-    assert labels.of(call("db", OTHER)) == OTHER
-    assert labels.of(call("db", "a")) == "a"
-    assert labels.of(call("files", "a")) == "a"
-    assert labels.of(call("db", "b")) == OTHER
-    assert labels.of(call("db", "a")) == "a"
-
-
-def test_ten_thousand_tools_have_five_hundred_labels() -> None:
-    labels = ToolLabels()
-    found = {labels.of(call("db", f"tool{number}")) for number in range(10_000)}
-    assert len(found) == TOOLS_MAX + 1
-
-
-@pytest.mark.parametrize("tools_max", [-1, 1.5, True])
-def test_a_limit_is_a_whole_number(tools_max: int) -> None:
-    with pytest.raises(ValueError, match="tools_max must be a whole number"):
-        ToolLabels(tools_max)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -165,9 +167,45 @@ def test_decisions_and_lists_are_measured(collected: Collected) -> None:
         (attributes, point.sum)
         for attributes, point in collected.points("sark.policy.decision.duration")
     ] == [({"sark.policy.decision": "deny"}, 0.25)]
-    both = collected.points("mcp.client.operation.duration")
-    assert {attributes.get("error.type") for attributes, _ in both} == {None, "ConnectError"}
+    of_lists = {"mcp.method.name": "tools/list", "sark.server": "db"}
+    assert [
+        (attributes, point.sum)
+        for attributes, point in collected.points("mcp.client.operation.duration")
+    ] == [(of_lists, 2), ({**of_lists, "error.type": "ConnectError"}, 2)]
     assert collected.spans == ()
+
+
+def test_all_that_is_measured_says_whose_it_is_and_in_what_unit(collected: Collected) -> None:
+    collected.hook(events.CallStarted(call=CALL))
+    collected.hook(events.CallDecided(call=CALL, allow=True, seconds=0.25))
+    collected.hook(finished())
+    assert [span.instrumentation_scope.name for span in collected.spans] == ["sark_trio"]
+    data = collected.reader.get_metrics_data()
+    assert data is not None
+    (scope,) = data.resource_metrics[0].scope_metrics
+    assert scope.scope.name == "sark_trio"
+    assert {(metric.name, metric.unit, metric.description) for metric in scope.metrics} == {
+        (
+            "mcp.client.operation.duration",
+            "s",
+            "Time from the request to its answer, or until it was given up.",
+        ),
+        ("sark.policy.decision.duration", "s", "Time until a call was decided."),
+    }
+
+
+def test_without_the_extra_only_the_hook_itself_cannot_be_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
+        monkeypatch.setitem(sys.modules, name, None)  # type: ignore[arg-type]
+    spec = importlib.util.find_spec("sark_trio.telemetry.otel")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.raises(ImportError, match="opentelemetry"):
+        module.OpenTelemetry()
 
 
 def test_the_callers_span_is_the_parent(collected: Collected) -> None:
@@ -193,16 +231,26 @@ def test_a_named_parent_is_the_parent_and_the_calls_own_span_is_carried(
     assert carried["traceparent"] == f"00-{trace_id}-{span_id}-01"
 
 
-def test_transports_have_the_names_of_the_conventions(collected: Collected) -> None:
-    call = evolve(CALL, transport="stdio", host=None, port=None)
+@pytest.mark.parametrize(
+    ("transport", "named"),
+    [
+        ("http", "tcp"),
+        ("sse", "tcp"),
+        ("websocket", "tcp"),
+        ("registry", "tcp"),
+        ("stdio", "pipe"),
+        ("memory", None),
+    ],
+)
+def test_transports_have_the_names_of_the_conventions(
+    collected: Collected, transport: str, named: str | None
+) -> None:
+    call = evolve(CALL, transport=transport, host=None, port=None)
     collected.hook(events.CallStarted(call=call))
     collected.hook(finished(call))
-    memory = evolve(call, transport="memory")
-    collected.hook(events.CallStarted(call=memory))
-    collected.hook(finished(memory))
-    first, second = (dict(span.attributes or {}) for span in collected.spans)
-    assert (first["network.transport"], "server.address" in first) == ("pipe", False)
-    assert "network.transport" not in second
+    attributes = dict(collected.spans[0].attributes or {})
+    assert attributes.get("network.transport") == named
+    assert "server.address" not in attributes
 
 
 def test_what_is_no_call_of_a_tool_is_named_by_its_method(collected: Collected) -> None:

@@ -15,6 +15,34 @@ CALL = CallInfo(request_id="r1", server="db", tool="query", transport="http")
 END: dict[str, Any] = {"delivery": "answered", "seconds": 0.5, "attempts": 1}
 
 
+#: Name, kind and meaning of every metric, in the order of the text.
+FAMILIES = [
+    ("sark_gateway_tool_invocations_total", "counter", "Tool calls ended."),
+    (
+        "sark_gateway_tool_execution_duration_seconds",
+        "histogram",
+        "Whole tool calls, however they ended.",
+    ),
+    ("sark_gateway_authz_requests_total", "counter", "Decisions about calls."),
+    ("sark_gateway_authz_latency_seconds", "histogram", "Time until decided."),
+    ("sark_policy_decisions_total", "counter", "Decisions."),
+    (
+        "sark_policy_evaluation_duration_seconds",
+        "histogram",
+        "Decisions that the policy was asked for, cached ones left out.",
+    ),
+    ("sark_gateway_audit_events_total", "counter", "Calls decided, as they are recorded."),
+    ("sark_gateway_errors_total", "counter", "What went wrong."),
+    ("sark_gateway_client_errors_total", "counter", "Operations that failed."),
+    ("sark_gateway_retries_total", "counter", "Sendings after the first."),
+    ("sark_gateway_circuit_transitions_total", "counter", "Moves of the breaker."),
+    ("sark_gateway_cache_operations_total", "counter", "Look-ups."),
+    ("sark_gateway_active_connections", "gauge", "Connections that are open."),
+    ("sark_gateway_connection_pool_wait_seconds", "histogram", "Waits for a connection."),
+    ("sark_gateway_process_starts_total", "counter", "Server processes."),
+]
+
+
 def counted(*told: Event, **options: Any) -> list[str]:
     """The samples after *told*."""
     hook = Prometheus(**options)
@@ -23,6 +51,14 @@ def counted(*told: Event, **options: Any) -> list[str]:
     text = hook.text()
     assert text.endswith("\n")
     return [line for line in text.splitlines() if not line.startswith("#")]
+
+
+def test_every_metric_says_what_it_is_before_anything_is_counted() -> None:
+    assert Prometheus().text().splitlines() == [
+        line
+        for name, kind, text in FAMILIES
+        for line in (f"# HELP {name} {text}", f"# TYPE {name} {kind}")
+    ]
 
 
 def test_a_call_is_counted_by_tool_server_and_end() -> None:
@@ -61,7 +97,8 @@ def test_ten_thousand_names_make_a_few_hundred_series() -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "severity"), [("denied", "warning"), ("rejected", "warning"), ("error", "error")]
+    ("outcome", "severity"),
+    [("denied", "warning"), ("rejected", "warning"), ("cancelled", "warning"), ("error", "error")],
 )
 def test_what_went_wrong_is_counted_by_its_type(outcome: Any, severity: str) -> None:
     lines = counted(CallFinished(call=CALL, outcome=outcome, error_type="Denied", **END))
@@ -84,6 +121,7 @@ def test_decisions_are_counted_and_only_real_ones_timed_as_evaluations() -> None
     assert "sark_policy_evaluation_duration_seconds_count 2" in lines
     cache = "sark_gateway_cache_operations_total"
     assert f'{cache}{{operation="get",cache_name="decisions",result="hit"}} 1' in lines
+    assert f'{cache}{{operation="get",cache_name="decisions",result="miss"}} 2' in lines
 
 
 def test_what_is_no_call_of_a_tool_is_counted_by_its_method() -> None:
@@ -111,6 +149,22 @@ def test_what_is_no_call_of_a_tool_is_counted_by_its_method() -> None:
                 server="db", method="tools/list", seconds=1, error_type="ConnectError"
             ),
             'sark_gateway_client_errors_total{operation="tools/list",error_type="ConnectError"} 1',
+        ),
+        (
+            events.ListFetched(
+                server="db", method="tools/list", seconds=1, error_type="ConnectError"
+            ),
+            (
+                "sark_gateway_errors_total"
+                '{error_type="ConnectError",component="list",severity="error"} 1'
+            ),
+        ),
+        (
+            events.CacheLookedUp(server="db", cache="tools", hit=True),
+            (
+                "sark_gateway_cache_operations_total"
+                '{operation="get",cache_name="tools",result="hit"} 1'
+            ),
         ),
         (
             events.CacheLookedUp(server="db", cache="tools", hit=False),
